@@ -1,0 +1,172 @@
+"""Gene kinetics: transcription, splicing, translation and decay, with learned promoters.
+
+Per gene i, with the layers chosen by name (the state lists layer after layer, each over all genes, then hidden activities):
+
+    unspliced  u_i' = c_i a_i(regulators) + drive_i - beta_i u_i          a_i in (0, 1): promoter activity
+    spliced    s_i' = beta_i u_i - gamma_i s_i                            (without splicing: mrna m_i' = c_i a_i + drive_i - gamma_i m_i)
+    protein    p_i' = k_i s_i - delta_i p_i                               regulators = proteins where modelled, else RNA
+
+A regulator's input to promoters is its abundance, or `exp` of its hidden activity, times what signals and perturbations make of it. Since every a_i is in (0, 1) and every loss is first order,
+`0 <= u_i <= max(u_i(0), (c_i + drive_i) / beta_i)`, and so on down the chain, whatever the learned parts say.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+
+from pinnsim.dynamics.activity import HiddenActivity
+from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.regulation import Promoter
+from pinnsim.dynamics.residual import AbstractResidual
+from pinnsim.parameter import Parameter
+from pinnsim.perturbation import Edits, Perturbation
+from pinnsim.shapes import PerGene, PerRegulator, Rates, Scalar, State
+from pinnsim.table import Table
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("mrna",),
+    ("mrna", "protein"),
+    ("unspliced", "spliced"),
+    ("unspliced", "spliced", "protein"),
+)
+
+
+def reaction_kinds(layers: tuple[str, ...]) -> tuple[str, ...]:
+    """Kinds of reactions per gene, in the order of the model's arrays."""
+    splicing = ("splicing",) if "spliced" in layers else ()
+    protein = ("translation", "protein_decay") if "protein" in layers else ()
+    return ("transcription", *splicing, "decay", *protein)
+
+
+class GeneKinetics(AbstractKinetics):
+    """Transcription to protein for all genes of a network.
+
+    **Arguments:** (rates per `time_unit`)
+
+    - `table`, `layers`, `time_unit`: names; `layers` is one of `LAYERS`.
+    - `synthesis`: (gene,), c, amount per time at full promoter activity; `splicing`: beta or `None`; `decay`: gamma, of mRNA or spliced RNA.
+    - `translation`, `protein_decay`: k and delta, or `None`.
+    - `promoter`, `residual`: what regulates.
+    - `hidden`: hidden activities, of regulators first, then (with `own_inputs`) each gene's own input: the log-odds that its unlisted regulators add.
+    - `gain`: (regulator, input), log change of a measured regulator's activity per unit of signal.
+    - `regulator_state`: (regulator,), position in the state of what stands for each regulator; `regulator_hidden`: whether that is a hidden activity.
+    """
+
+    table: Table = eqx.field(static=True)
+    layers: tuple[str, ...] = eqx.field(static=True)
+    time_unit: str = eqx.field(static=True)
+    own_inputs: bool = eqx.field(static=True)
+    synthesis: Parameter
+    splicing: Parameter | None
+    decay: Parameter
+    translation: Parameter | None
+    protein_decay: Parameter | None
+    promoter: Promoter
+    residual: AbstractResidual
+    hidden: HiddenActivity
+    gain: Parameter
+    regulator_state: Array
+    regulator_hidden: Bool[Array, " regulator"]
+
+    @property
+    def genes(self) -> int:
+        """Number of genes."""
+        return len(self.table.genes)
+
+    @property
+    def abundances(self) -> int:
+        """Number of species with an abundance: layers x genes; the rest of the state is hidden activity."""
+        return len(self.layers) * self.genes
+
+    def layer(self, state: State, name: str) -> PerGene:
+        """One layer of a state, (gene,). `name` may be "rna" for the mature RNA (`mrna` or `spliced`)."""
+        name = self.mature_layer if name == "rna" else name
+        start = self.layers.index(name) * self.genes
+        return state[..., start : start + self.genes]
+
+    @property
+    def mature_layer(self) -> str:
+        """The layer that is translated and measured by arrays: `mrna` or `spliced`."""
+        return "spliced" if "spliced" in self.layers else "mrna"
+
+    def regulator_inputs(self, state: State, edits: Edits) -> PerRegulator:
+        """What promoters see of each regulator, (regulator,), >= 0: abundance or exp(hidden), times signals' and perturbations' effect."""
+        here = state[self.regulator_state]
+        level = jnp.where(self.regulator_hidden, jnp.exp(jnp.where(self.regulator_hidden, here, 0.0)), jnp.maximum(here, 0.0))
+        return level * edits.activity[self.regulator_state] * jnp.exp(self.gain @ edits.signal)
+
+    def promoter_log_odds(self, state: State, edits: Edits) -> PerGene:
+        """Log-odds of promoter activity, (gene,), all parts together."""
+        regulators = self.regulator_inputs(state, edits)
+        listed = self.promoter.log_odds(regulators, edits.edge_factor)
+        own = state[-self.genes :] if self.own_inputs else jnp.zeros_like(listed)
+        return listed + own + self.residual(regulators, edits.signal)
+
+    def promoter_activity(self, state: State, edits: Edits) -> PerGene:
+        """a, (gene,), in (0, 1)."""
+        return jax.nn.sigmoid(self.promoter_log_odds(state, edits))
+
+    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+        return self._propensities(state, perturbation.at(time))
+
+    def _propensities(self, state: State, edits: Edits) -> Rates:
+        rates = [self.synthesis * self.promoter_activity(state, edits)]
+        if self.splicing is not None:
+            rates.append(self.splicing * self.layer(state, "unspliced"))
+        rates.append(self.decay * self.layer(state, "rna"))
+        if self.translation is not None:
+            rates += [self.translation * self.layer(state, "rna"), self.protein_decay * self.layer(state, "protein")]
+        return jnp.concatenate(rates) * edits.factor
+
+    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+        edits = perturbation.at(time)
+        state = jnp.where(edits.hold, edits.level, state)
+        change = jnp.concatenate([self._net(self._propensities(state, edits)), self._relaxation(state, edits)])
+        return jnp.where(edits.hold, 0.0, change + edits.drive)
+
+    def _net(self, rates: Rates) -> State:
+        """S v, written out: what enters each layer less what leaves it."""
+        by_kind = dict(zip(reaction_kinds(self.layers), rates.reshape(-1, self.genes), strict=True))
+        spliced = "splicing" in by_kind
+        changes = [by_kind["transcription"] - by_kind["splicing" if spliced else "decay"]]
+        if spliced:
+            changes.append(by_kind["splicing"] - by_kind["decay"])
+        if "translation" in by_kind:
+            changes.append(by_kind["translation"] - by_kind["protein_decay"])
+        return jnp.concatenate(changes)
+
+    def _relaxation(self, state: State, edits: Edits) -> State:
+        return self.hidden.drift(state[self.abundances :], edits.signal)
+
+    def stoichiometry(self) -> np.ndarray:
+        genes, kinds = self.genes, reaction_kinds(self.layers)
+        column = {kind: slice(k * genes, (k + 1) * genes) for k, kind in enumerate(kinds)}
+        row = {layer: slice(k * genes, (k + 1) * genes) for k, layer in enumerate(self.layers)}
+        matrix = np.zeros((len(self.table.species), len(self.table.reactions)), dtype=int)
+        one = np.eye(genes, dtype=int)
+        matrix[row[self.layers[0]], column["transcription"]] = one
+        matrix[row[self.mature_layer], column["decay"]] = -one
+        if "splicing" in column:
+            matrix[row["unspliced"], column["splicing"]], matrix[row["spliced"], column["splicing"]] = -one, one
+        if "translation" in column:
+            # The RNA is a catalyst of translation: it is not consumed.
+            matrix[row["protein"], column["translation"]], matrix[row["protein"], column["protein_decay"]] = one, -one
+        return matrix
+
+    def material(self) -> Bool[Array, " species"]:
+        return jnp.arange(len(self.table.species)) < self.abundances
+
+    def default_state(self) -> State:
+        """At rest at half the maximal expression, hidden activities at their set points without signals."""
+        rna = 0.5 * self.synthesis / self.decay
+        return self.chain_at_rest(rna, jnp.zeros_like(self.hidden.tau))
+
+    def chain_at_rest(self, rna: PerGene, hidden: Array) -> State:
+        """The state in which every layer is at rest with mature RNA at `rna`: `u = gamma s / beta`, `p = k s / delta`."""
+        parts = [] if self.splicing is None else [self.decay * rna / self.splicing]
+        parts.append(rna)
+        if self.translation is not None:
+            parts.append(self.translation * rna / self.protein_decay)
+        return jnp.concatenate([*parts, hidden])

@@ -1,0 +1,7 @@
+"""Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
+
+from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.fit.fit import FitResult, fit, fit_groups
+from pinnsim.fit.plan import FitPlan
+
+__all__ = ["Cultures", "FitPlan", "FitResult", "cultures", "fit", "fit_groups"]

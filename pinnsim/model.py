@@ -1,0 +1,288 @@
+"""A cell model: kinetics and what the instrument shows of them; and how one is built from a configuration, a network and kinetic priors.
+
+Building is deterministic: the configuration, the network and the prior say everything about a model's structure and about where its parameters start (their prior centre). A second tree of
+the same structure, `spread`, says how far each unconstrained parameter may be from its centre (prior standard deviation; 0 = fixed, infinite = free). It is what fits and starts are drawn from.
+"""
+
+from typing import Annotated, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from pinnsim.dynamics.activity import HiddenActivity
+from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics, reaction_kinds
+from pinnsim.dynamics.regulation import Promoter, edge_slots
+from pinnsim.dynamics.residual import AbstractResidual, NoResidual, mlp_residual
+from pinnsim.errors import PinnsimError
+from pinnsim.network import Network
+from pinnsim.observation import ArrayReadout, Correlated, Gaussian, IdentityReadout, Observation, StudentT
+from pinnsim.parameter import Parameter, frozen, interval, positive
+from pinnsim.prior import KineticPrior
+from pinnsim.table import Table
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputConfig(_Section):
+    """An external signal: its name, the level at which hidden activities are 0, and how strongly it may move regulators and genes' own inputs (prior sd, natural log)."""
+
+    name: str
+    reference: float = 0.0
+    regulator_sd: NonNegative = 1.0
+    own_sd: NonNegative = 1.0
+
+
+class RegulationConfig(_Section):
+    """Promoters: which regulators act by a hidden activity, and the priors of edges and time constants (medians; log-sd; times in the model's unit)."""
+
+    hidden: Literal["none", "unmeasured", "all"] = "unmeasured"
+    own_inputs: bool = False
+    strength: Positive = 2.5
+    strength_sd: NonNegative = 0.5
+    affinity: Positive = 1.0
+    affinity_sd: NonNegative = 1.0
+    hill: Annotated[float, Field(ge=1, le=4)] = 1.0
+    learn_hill: bool = False
+    basal: float = 0.0
+    basal_sd: Positive = 3.0
+    tau: Positive = 10.0
+    tau_sd: NonNegative = 0.4
+    own_tau: Positive = 10.0
+    own_tau_sd: NonNegative = 0.2
+    spread: Positive = 1.0
+    own_spread: Positive = 0.5
+
+
+class ResidualConfig(_Section):
+    """The neural correction inside the promoter's log-odds."""
+
+    kind: Literal["none", "mlp"] = "none"
+    width: Annotated[int, Field(ge=1, le=4096)] = 16
+    depth: Annotated[int, Field(ge=1, le=8)] = 1
+    gate: Fraction = 0.1
+    bound: Positive = 2.0
+    weight_sd: Positive = 1.0
+
+
+class ReadoutConfig(_Section):
+    """What the instrument does: `array` is log2 with saturation (floor and ceiling in log2 units; `offset` is the reading at abundance 1)."""
+
+    kind: Literal["identity", "array"] = "identity"
+    offset: float = 16.5
+    floor: float = 0.0
+    ceiling: float = 20.0
+    offset_sd: NonNegative = 0.0
+    scale_sd: NonNegative = 0.0
+
+
+class LikelihoodConfig(_Section):
+    """How far readings may lie from predictions; `correlated` adds a model error that lasts `correlation_time` and is largest just after a switch."""
+
+    kind: Literal["gaussian", "student_t", "correlated"] = "gaussian"
+    sd: Positive = 0.3
+    df: Positive = 4.0
+    early_sd: NonNegative = 0.8
+    late_sd: NonNegative = 0.4
+    settling_time: Positive = 30.0
+    correlation_time: Positive = 30.0
+
+
+class ModelConfig(_Section):
+    """Everything that fixes a gene-kinetics model's structure and priors, apart from its network and half-lives."""
+
+    layers: tuple[str, ...] = ("mrna",)
+    time_unit: str = "min"
+    synthesis: Positive = 1.0
+    synthesis_sd: NonNegative = 0.0
+    splicing_half_life: Positive = 5.0
+    translation: Positive = 1.0
+    translation_sd: NonNegative = 0.5
+    protein_half_life: Positive = 60.0
+    inputs: tuple[InputConfig, ...] = ()
+    regulation: RegulationConfig = RegulationConfig()
+    residual: ResidualConfig = ResidualConfig()
+    readout: ReadoutConfig = ReadoutConfig()
+    likelihood: LikelihoodConfig = LikelihoodConfig()
+
+
+class CellModel(eqx.Module):
+    """A cell and its instrument. `kinetics` holds what the cell does, `observation` what is seen of it."""
+
+    kinetics: GeneKinetics
+    observation: Observation
+
+    @property
+    def table(self) -> Table:
+        """Names of reactions, species, edges and inputs."""
+        return self.kinetics.table
+
+
+class ModelPrior(eqx.Module):
+    """Where a model's unconstrained parameters are expected: normal around `center` with standard deviation `spread` (same tree; 0 fixed, inf free)."""
+
+    center: CellModel
+    spread: CellModel
+
+
+def gene_table(network: Network, layers: tuple[str, ...], inputs: tuple[str, ...], hidden: tuple[str, ...], own_inputs: bool) -> Table:
+    """Names of a gene-kinetics model, in array order (see `GeneKinetics`)."""
+    genes = network.genes
+    species = [f"{gene}.{layer}" for layer in layers for gene in genes]
+    species += [f"{name}.activity" for name in hidden] + [f"{gene}.input" for gene in genes if own_inputs]
+    reactions = tuple(f"{kind}:{gene}" for kind in reaction_kinds(layers) for gene in genes)
+    return Table(genes, network.regulators, inputs, reactions, tuple(species), network.edges)
+
+
+def build(config: ModelConfig, network: Network, prior: KineticPrior, *, key: PRNGKeyArray | None = None) -> ModelPrior:
+    """The model at the centre of its prior, and the prior's spread.
+
+    **Arguments:** `network.genes` are the model's genes, in this order; `prior` has the decay rate of each gene's mature RNA in `config.time_unit`; `key` draws the residual's inner weights.
+
+    **Raises:** `E_CONFIG_VALUE` for unknown layers, `E_NETWORK_EMPTY` for a model without genes, `E_GENE_UNMATCHED` when the prior's genes are not the network's.
+    """
+    if config.layers not in LAYERS:
+        raise PinnsimError.of("E_CONFIG_VALUE", f"layers = {list(config.layers)} is not one of {[list(layers) for layers in LAYERS]}.")
+    if not network.genes:
+        raise PinnsimError.of("E_NETWORK_EMPTY", "The network has no genes, so the model would have no species.")
+    if tuple(prior.genes) != network.genes:
+        raise PinnsimError.of("E_GENE_UNMATCHED", "The kinetic prior lists other genes, or in another order, than the network; build it with genes=network.genes.")
+    kinetics = _kinetics(config, network, prior, jax.random.key(0) if key is None else key)
+    model = CellModel(kinetics, Observation(_readout(config.readout, len(network.genes)), _likelihood(config.likelihood)))
+    return ModelPrior(model, _spread(model, config, prior))
+
+
+def _kinetics(config: ModelConfig, network: Network, prior: KineticPrior, key: PRNGKeyArray) -> GeneKinetics:
+    genes, regulation = network.genes, config.regulation
+    hidden = _hidden_regulators(network, regulation.hidden)
+    inputs = tuple(item.name for item in config.inputs)
+    table = gene_table(network, config.layers, inputs, hidden, regulation.own_inputs)
+    product = "protein" if "protein" in config.layers else config.layers[-1]
+    stands_for = [f"{r}.activity" if r in hidden else f"{r}.{product}" for r in network.regulators]
+    is_hidden = np.isin(network.regulators, hidden) if network.regulators else np.zeros(0, bool)
+    decay = np.asarray(prior.rate.median)
+    count, protein = len(genes), "protein" in config.layers
+    return GeneKinetics(
+        table=table,
+        layers=config.layers,
+        time_unit=config.time_unit,
+        own_inputs=regulation.own_inputs,
+        synthesis=positive(config.synthesis * decay),
+        splicing=positive(np.full(count, np.log(2) / config.splicing_half_life)) if "spliced" in config.layers else None,
+        decay=positive(decay),
+        translation=positive(np.full(count, config.translation)) if protein else None,
+        protein_decay=positive(np.full(count, np.log(2) / config.protein_half_life)) if protein else None,
+        promoter=_promoter(regulation, network, is_hidden),
+        residual=_residual(config.residual, len(network.regulators), len(inputs), count, key),
+        hidden=_hidden_activity(config, len(hidden), count),
+        gain=jnp.zeros((len(network.regulators), len(inputs))),
+        regulator_state=jnp.asarray([table.require("species", name) for name in stands_for], dtype=int),
+        regulator_hidden=jnp.asarray(is_hidden),
+    )
+
+
+def _hidden_regulators(network: Network, mode: str) -> tuple[str, ...]:
+    measured = set(network.genes)
+    if mode == "none" and not measured.issuperset(network.regulators):
+        missing = [r for r in network.regulators if r not in measured]
+        raise PinnsimError.of("E_GENE_UNMATCHED", f"{len(missing)} regulators are not among the genes (first: {', '.join(missing[:3])}); use hidden = 'unmeasured', or drop their edges.")
+    return tuple(r for r in network.regulators if mode == "all" or (mode == "unmeasured" and r not in measured))
+
+
+def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndarray) -> Promoter:
+    edges = len(network.edges)
+    # Surer edges start stronger: the prior's median is scaled by the edge's confidence.
+    energy = regulation.strength * np.asarray(network.confidence)
+    strength = np.where(np.asarray(network.sign) == 0, 0.0, np.log(np.expm1(np.maximum(energy, 1e-3))))
+    hill: Parameter = frozen(np.full(edges, regulation.hill))
+    if regulation.learn_hill:
+        hill = interval(np.clip(np.full(edges, regulation.hill), 1.05, 3.95), 1.0, 4.0)
+    return Promoter(
+        basal=jnp.full(len(network.genes), regulation.basal, dtype=float),
+        reference=frozen(np.where(is_hidden, 1.0, 0.0)),
+        strength=jnp.asarray(strength, dtype=float),
+        sign=frozen(network.sign),
+        affinity=positive(np.full(edges, regulation.affinity)),
+        hill=hill,
+        source=jnp.asarray(network.source, dtype=int),
+        target=jnp.asarray(network.target, dtype=int),
+        slots=jnp.asarray(edge_slots(np.asarray(network.target), len(network.genes)), dtype=int),
+    )
+
+
+def _hidden_activity(config: ModelConfig, hidden: int, genes: int) -> HiddenActivity:
+    regulation = config.regulation
+    own = genes if regulation.own_inputs else 0
+    tau = np.concatenate([np.full(hidden, regulation.tau), np.full(own, regulation.own_tau)])
+    spread = np.concatenate([np.full(hidden, regulation.spread), np.full(own, regulation.own_spread)])
+    reference = np.array([item.reference for item in config.inputs], dtype=float)
+    return HiddenActivity(jnp.zeros((hidden + own, len(config.inputs))), frozen(reference), positive(tau), frozen(spread))
+
+
+def _residual(config: ResidualConfig, regulators: int, inputs: int, genes: int, key: PRNGKeyArray) -> AbstractResidual:
+    if config.kind == "none":
+        return NoResidual(frozen(0.0), genes)
+    return mlp_residual(regulators, inputs, genes, width=config.width, depth=config.depth, gate=config.gate, bound=config.bound, key=key)
+
+
+def _readout(config: ReadoutConfig, genes: int) -> ArrayReadout | IdentityReadout:
+    if config.kind == "identity":
+        return IdentityReadout()
+    return ArrayReadout(jnp.full(genes, config.offset, dtype=float), positive(np.ones(genes)), frozen(config.floor), frozen(config.ceiling))
+
+
+def _likelihood(config: LikelihoodConfig) -> Gaussian | StudentT | Correlated:
+    sd, df = frozen(config.sd), frozen(config.df)
+    if config.kind == "gaussian":
+        return Gaussian(sd)
+    if config.kind == "student_t":
+        return StudentT(sd, df)
+    return Correlated(sd, df, frozen(config.early_sd), frozen(config.late_sd), frozen(config.settling_time), frozen(config.correlation_time))
+
+
+def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellModel:
+    """Prior standard deviations of all unconstrained parameters: 0 unless said otherwise here."""
+    regulation, readout = config.regulation, config.readout
+    spread = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
+    k = spread.kinetics
+    hidden = int(np.asarray(model.kinetics.hidden.tau.raw).size) - len(model.table.genes) * regulation.own_inputs
+
+    def rows(shared: float, own: float) -> jax.Array:
+        return jnp.where(jnp.arange(k.hidden.tau.raw.size) < hidden, shared, own)
+
+    chosen: list[tuple[jax.Array, object]] = [
+        (k.synthesis.raw, config.synthesis_sd),
+        (k.decay.raw, jnp.asarray(prior.rate.log_sd)),
+        (k.promoter.basal, regulation.basal_sd),
+        (k.promoter.strength, _strength_sd(model.kinetics.promoter, regulation)),
+        (k.promoter.affinity.raw, regulation.affinity_sd),
+        (k.hidden.tau.raw, rows(regulation.tau_sd, regulation.own_tau_sd)),
+        (k.hidden.effect, jnp.stack([rows(item.regulator_sd, item.own_sd) for item in config.inputs], axis=1) if config.inputs else 0.0),
+        (k.gain, jnp.where(model.kinetics.regulator_hidden[:, None], 0.0, jnp.asarray([item.regulator_sd for item in config.inputs], dtype=float))),
+    ]
+    if regulation.learn_hill:
+        chosen.append((k.promoter.hill.raw, 1.0))
+    if k.translation is not None:
+        chosen.append((k.translation.raw, config.translation_sd))
+    if config.readout.kind == "array":
+        chosen += [(spread.observation.readout.offset, readout.offset_sd), (spread.observation.readout.scale.raw, readout.scale_sd)]
+    if config.residual.kind == "mlp":
+        weights = jax.tree.leaves(eqx.filter(k.residual.network, eqx.is_inexact_array))
+        chosen += [(leaf, config.residual.weight_sd) for leaf in weights] + [(k.residual.gate.raw, 1.0)]
+    sds = {id(leaf): sd for leaf, sd in chosen}
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(sds[id(leaf)], leaf.dtype), leaf.shape) if id(leaf) in sds else leaf, spread)
+
+
+def _strength_sd(promoter: Promoter, regulation: RegulationConfig) -> jax.Array:
+    """Log-sd of the energy as sd of the unconstrained strength: d softplus(q) / dq = sigmoid(q), so sd_q = sd_log * w / sigmoid(q); unknown signs get the energy itself."""
+    known = regulation.strength_sd * jax.nn.softplus(promoter.strength) / jax.nn.sigmoid(promoter.strength)
+    return jnp.where(promoter.sign.value == 0, regulation.strength, known)

@@ -1,0 +1,84 @@
+"""Where a simulation starts: at rest, at rest as a sample shows it, or at a given state."""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from pinnsim.dynamics.rest import infer_at_rest
+from pinnsim.errors import Problems
+from pinnsim.model import CellModel
+from pinnsim.perturbation import Perturbation
+from pinnsim.shapes import PerGene, State
+from pinnsim.simulate.steady import steady_state
+
+
+class AbstractInitial(eqx.Module):
+    """A rule that gives one cell's initial state. It sees the phases of the perturbation that act since ever (`start = -inf`)."""
+
+    @abc.abstractmethod
+    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+        """(species,); NaN where there is none, which the solver reports as outcome `NOT_FINITE`."""
+
+    @abc.abstractmethod
+    def check(self, model: CellModel) -> None:
+        """Raises `E_INIT` with all problems for this model, on the host."""
+
+
+class AtRest(AbstractInitial):
+    """The steady state before the first switch: the culture was at rest. `guess`: (species,) or `None`, where the search starts."""
+
+    guess: State | None = None
+
+    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+        return steady_state(model.kinetics, perturbation, self.guess).state
+
+    def check(self, model: CellModel) -> None:
+        if self.guess is not None:
+            _check_state(self.guess, model)
+
+
+class FromSample(AbstractInitial):
+    """At rest as a first sample shows it: readings, (gene,), are inverted to abundances, hidden activities inferred through the network."""
+
+    readings: PerGene
+
+    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+        edits = perturbation.acting(jnp.asarray(-jnp.inf)).at(jnp.zeros(()))
+        return infer_at_rest(model.kinetics, model.observation.readout.invert(self.readings), edits)
+
+    def check(self, model: CellModel) -> None:
+        readings = np.asarray(self.readings)
+        with Problems() as problems:
+            if readings.shape != (len(model.table.genes),):
+                problems.add("E_INIT", f"A first sample needs one reading per gene, shape ({len(model.table.genes)},), but has shape {readings.shape}.")
+            elif not np.isfinite(readings).all():
+                bad = [model.table.genes[i] for i in np.flatnonzero(~np.isfinite(readings))]
+                problems.add("E_INIT", f"The first sample has {len(bad)} readings that are not finite (first: {', '.join(bad[:3])}); fill them or drop these genes.")
+
+
+class FromState(AbstractInitial):
+    """A given state, (species,), in the order of `model.table.species`."""
+
+    given: State
+
+    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+        return self.given
+
+    def check(self, model: CellModel) -> None:
+        _check_state(self.given, model)
+
+
+def _check_state(state: Array, model: CellModel) -> None:
+    values, species = np.asarray(state), model.table.species
+    with Problems() as problems:
+        if values.shape != (len(species),):
+            problems.add("E_INIT", f"An initial state needs one number per species, shape ({len(species)},), but has shape {values.shape}; see model.table.species.")
+            return
+        material = np.asarray(model.kinetics.material())
+        for bad, what in ((~np.isfinite(values), "not finite"), (material & (values < 0), "negative")):
+            if bad.any():
+                first = ", ".join(f"{species[i]} = {values[i]:g}" for i in np.flatnonzero(bad)[:3])
+                problems.add("E_INIT", f"The initial state has {int(bad.sum())} values that are {what} (first: {first}); abundances must be finite and >= 0.")

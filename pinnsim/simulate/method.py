@@ -1,0 +1,37 @@
+"""The method as an object: how a model is solved, and how exactly."""
+
+import diffrax as dfx
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import ArrayLike
+
+from pinnsim.shapes import Scalar
+
+
+class ODE(eqx.Module):
+    """Deterministic rate equations by an adaptive solver.
+
+    **Arguments:** `rtol`, `atol`: error allowed per step, relative and in abundance units (arrays: sweeping them does not recompile);
+    `solver`: any diffrax solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`: bound on steps between two switch times.
+
+    Good values: rtol 1e-6 for simulation, 1e-4 for fitting to noisy data, 1e-10 for analysis in float64.
+    """
+
+    rtol: Scalar
+    atol: Scalar
+    solver: dfx.AbstractSolver
+    adjoint: dfx.AbstractAdjoint
+    max_steps: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        rtol: ArrayLike = 1e-6,
+        atol: ArrayLike = 1e-9,
+        solver: dfx.AbstractSolver | None = None,
+        max_steps: int = 4096,
+        adjoint: dfx.AbstractAdjoint | None = None,
+    ):
+        self.rtol, self.atol = jnp.asarray(rtol, dtype=float), jnp.asarray(atol, dtype=float)
+        self.solver = dfx.Tsit5() if solver is None else solver
+        self.adjoint = dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+        self.max_steps = max_steps

@@ -1,0 +1,115 @@
+"""Results as values: states of all lanes, an outcome for each, names and units; out to xarray."""
+
+import enum
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float, Int
+
+from pinnsim.errors import Problems
+from pinnsim.shapes import Times
+
+
+class Outcome(enum.IntEnum):
+    """How a lane ended."""
+
+    DONE = 0
+    MAX_STEPS = 1
+    NOT_FINITE = 2
+    NOT_SETTLED = 3
+
+    @property
+    def sentence(self) -> str:
+        """What it means for a reader."""
+        return {
+            Outcome.DONE: "reached the last time",
+            Outcome.MAX_STEPS: "ran out of steps before the last time (stiff, or oscillating fast)",
+            Outcome.NOT_FINITE: "left the range of numbers (a rate or state is NaN or infinite)",
+            Outcome.NOT_SETTLED: "no steady state was reached (the state still moves, or cycles)",
+        }[self]
+
+
+class Simulation(eqx.Module):
+    """Solved lanes.
+
+    **Arguments:** `times`: (time,); `states`: (lane, time, species), NaN for lanes that failed; `outcome`: (lane,), see `Outcome`; `reached`: (lane,), the last time solved;
+    `readings`: (lane, time, gene), what the instrument would show, or `None`.
+    """
+
+    times: Times
+    states: Float[Array, "lane time species"]
+    outcome: Int[Array, " lane"]
+    reached: Float[Array, " lane"]
+    readings: Float[Array, "lane time gene"] | None
+    lanes: tuple[str, ...] = eqx.field(static=True)
+    species: tuple[str, ...] = eqx.field(static=True)
+    genes: tuple[str, ...] = eqx.field(static=True)
+    time_unit: str = eqx.field(static=True)
+    stiffness: tuple[float, ...] = eqx.field(static=True)
+
+    @property
+    def done(self) -> Array:
+        """(lane,), true where the lane reached its last time."""
+        return self.outcome == Outcome.DONE
+
+    def state_of(self, species: str) -> Array:
+        """One species over all lanes and times, (lane, time)."""
+        return self.states[..., self.species.index(species)]
+
+    def raise_failures(self) -> "Simulation":
+        """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes are done."""
+        with Problems() as problems:
+            for lane, outcome, reached, ratio in zip(self.lanes, np.asarray(self.outcome), np.asarray(self.reached), self.stiffness, strict=True):
+                if outcome != Outcome.DONE:
+                    advice = "use ODE(solver=diffrax.Kvaerno5())" if ratio > 1e3 else "raise max_steps or loosen rtol"
+                    problems.add(
+                        "E_SOLVER",
+                        f"lane '{lane}' {Outcome(int(outcome)).sentence}: stopped at t={reached:.4g} {self.time_unit}; stiffness ratio ~{ratio:.0e}: {advice}.",
+                    )
+        return self
+
+    def to_xarray(self) -> xr.DataTree:
+        """A tree with `abundance` (lane, time, species), `hidden` activities where the model has them, `reading` and `outcome`, with units."""
+        lanes = {"lane": list(self.lanes)}
+        time = ("time", np.asarray(self.times), {"units": self.time_unit})
+        hidden = np.array([name.endswith((".activity", ".input")) for name in self.species], dtype=bool)
+        states = np.asarray(self.states)
+
+        def part(keep: np.ndarray, label: str, units: str) -> xr.Dataset:
+            names = [name for name, kept in zip(self.species, keep, strict=True) if kept]
+            array = xr.DataArray(
+                states[..., keep], dims=("lane", "time", "species"), coords={**lanes, "time": time, "species": names}, attrs={"units": units}
+            )
+            return xr.Dataset({label: array})
+
+        root = xr.Dataset(
+            {"outcome": ("lane", np.asarray(self.outcome), {"meaning": "; ".join(f"{o.value} {o.sentence}" for o in Outcome)})}, coords=lanes
+        )
+        nodes = {"/": root, "/species": part(~hidden, "abundance", "relative abundance")}
+        if hidden.any():
+            nodes["/hidden"] = part(hidden, "log_activity", "natural log, relative")
+        if self.readings is not None:
+            reading = xr.DataArray(
+                np.asarray(self.readings), dims=("lane", "time", "gene"), coords={**lanes, "time": time, "gene": list(self.genes)},
+                attrs={"units": "log2 intensity, or the readout's own unit"},
+            )  # fmt: skip
+            nodes["/readout"] = xr.Dataset({"reading": reading})
+        return xr.DataTree.from_dict(nodes)
+
+
+def mask_failed(states: Array, failed: Array) -> Array:
+    """NaN in place of what a failed solve left: it can be finite and plain wrong."""
+    return jnp.where(failed, jnp.nan, states)
+
+
+def stiffness_ratio(jacobian: Array) -> float:
+    """Largest over smallest rate |Re lambda| of a Jacobian, on the host; infinite when a rate is zero or the Jacobian is not finite."""
+    matrix = np.asarray(jax.device_get(jacobian))
+    if not np.isfinite(matrix).all():
+        return float("inf")
+    rates = np.abs(np.linalg.eigvals(matrix).real)
+    rates = rates[rates > 1e-12 * max(rates.max(initial=0.0), 1e-300)]
+    return float(rates.max() / rates.min()) if rates.size else 1.0

@@ -1,0 +1,97 @@
+"""Tables as text: one reader for every table a user hands in, which changes nothing.
+
+Spreadsheet habits destroy biology: a reader that guesses types turns the gene `NA` into a missing value, `MARCH1`
+aside, and renames a repeated column `TBX5` to `TBX5.1`. So a file is read as text, cell by cell, and each column is
+turned into numbers only by whoever asked for numbers, through `numbers`, which says which rows were not numbers. The
+index of the frame is the line of the file minus 2 (a header, counted from one), so that messages can name the line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pinnsim.errors import PinnsimError, Problems, closest, did_you_mean, first
+
+_MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan"})
+
+
+def read_table(table: str | Path | pd.DataFrame) -> pd.DataFrame:
+    """A table as a frame, with repeated columns kept as they are.
+
+    **Arguments:** `table`, a path of a `.csv` file (commas) or of a `.tsv`, `.txt` or `.tab` file (tabs), also
+    compressed (`.csv.gz`); or a frame, which is returned as it is, apart from a plain row index.
+
+    **Returns:** a frame; every cell of a file is text. Blank lines are dropped without renumbering the others.
+
+    **Raises:** `E_DATA_FILE` if the file is absent, empty or no table.
+    """
+    if isinstance(table, pd.DataFrame):
+        return table.reset_index(drop=True)
+    path = Path(table)
+    if not path.is_file():
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = closest(path.name, beside)
+        hint = f" (did you mean '{near}'?)" if near else ""
+        raise PinnsimError.of("E_DATA_FILE", f"no file '{path}'{hint}; give the path of a .csv or .tsv table.")
+    tabs = any(suffix in (".tsv", ".txt", ".tab") for suffix in path.suffixes)
+    try:
+        cells = pd.read_csv(
+            path, sep="\t" if tabs else ",", header=None, dtype=str, keep_default_na=False, skip_blank_lines=False
+        )
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PinnsimError.of("E_DATA_FILE", f"'{path}' cannot be read as a table: {reason}.") from error
+    header = [str(cell).strip().lstrip("\ufeff") for cell in cells.iloc[0]]
+    body = cells.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
+    return body[(body != "").any(axis=1)]
+
+
+def pick(frame: pd.DataFrame, aliases: tuple[str, ...]) -> str | None:
+    """The first of `aliases` that is a column of `frame`, whatever its case, or None."""
+    by_lower = {str(column).strip().lower(): column for column in reversed(list(frame.columns))}
+    return next((by_lower[alias] for alias in aliases if alias in by_lower), None)
+
+
+def need_columns(problems: Problems, frame: pd.DataFrame, wanted: dict[str, str], what: str) -> bool:
+    """Adds `E_COLUMN_MISSING` for every wanted column (role -> name) that `frame` lacks; says whether all are there."""
+    columns = [str(column) for column in frame.columns]
+    absent = {role: name for role, name in wanted.items() if name not in frame.columns}
+    for role, name in absent.items():
+        problems.add(
+            "E_COLUMN_MISSING",
+            f"{what} has no column '{name}'{did_you_mean(name, columns)}; its columns are {first(columns, 8)}. "
+            f"Pass {role}='<column>'.",
+        )
+    return not absent
+
+
+def row_name(index: object, from_file: bool) -> str:
+    """How a message names a row: the line of the file, or the row of the frame."""
+    return f"line {int(str(index)) + 2}" if from_file else f"row {index}"
+
+
+def numbers(problems: Problems, column: pd.Series, what: str, from_file: bool, code: str = "E_DATA_TYPE") -> np.ndarray:
+    """A column as float64, correctly rounded; blank cells and `NA`, `NaN`, `null` are NaN.
+
+    Adds one problem (`code`) with the count and the first three rows if other cells are not numbers; those are NaN in
+    the result.
+    """
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    out = np.full(len(column), np.nan)
+    bad: list[str] = []
+    for i, (index, cell) in enumerate(zip(column.index, column.tolist(), strict=True)):
+        text = "" if cell is None or cell is pd.NA else str(cell).strip()
+        if text.lower() in _MISSING:
+            continue
+        try:
+            # float() accepts 1_000 as 1000; in a table that is a name or a mistake.
+            out[i] = float(text) if "_" not in text and not isinstance(cell, bool) else float("not a number")
+        except ValueError:
+            bad.append(f"{row_name(index, from_file)} = '{text}'")
+    if bad:
+        problems.add(code, f"{len(bad)} of {len(column)} entries of {what} are not numbers (first: {first(bad)}).")
+    return out

@@ -1,0 +1,72 @@
+"""Trees of arrays: names of leaves, and batches of equal trees.
+
+A leaf's name is its path of field names and indices joined by `/` (`kinetics/promoter/strength/raw`); files, error messages and reports use it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+T = TypeVar("T")
+
+
+def path_name(path: tuple) -> str:
+    """A leaf's name from JAX's key path."""
+    parts = []
+    for key in path:
+        for attribute in ("name", "key", "idx"):
+            if hasattr(key, attribute):
+                parts.append(str(getattr(key, attribute)))
+                break
+    return "/".join(parts)
+
+
+def named_leaves(tree: object) -> dict[str, np.ndarray]:
+    """All array leaves of `tree` by name, as host arrays, in tree order."""
+    leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
+    return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def with_leaves(tree: T, leaves: dict[str, np.ndarray]) -> T:
+    """`tree` with every array leaf replaced by the one of the same name; shapes and dtypes must match, and do where `structure_hash` agrees."""
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    replaced = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(leaves[path_name(path)]), arrays)
+    return eqx.combine(replaced, rest)
+
+
+def structure_hash(tree: object) -> str:
+    """sha256 over names, shapes and dtypes of all array leaves, in tree order: equal exactly when parameters of one fit into the other."""
+    lines = [f"{name} {array.shape} {array.dtype}" for name, array in named_leaves(tree).items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def digest(tree: object) -> str:
+    """sha256 over names, types and contents of all array leaves: equal exactly when the numbers are."""
+    total = hashlib.sha256(structure_hash(tree).encode())
+    for array in named_leaves(tree).values():
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def stack(trees: Sequence[T]) -> T:
+    """Lanes of one batch: equal trees to one tree whose arrays have a leading lane axis."""
+    arrays = [eqx.filter(tree, eqx.is_array) for tree in trees]
+    rest = eqx.filter(trees[0], eqx.is_array, inverse=True)
+    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), rest)
+
+
+def lane(tree: T, index: int) -> T:
+    """One lane of a stacked tree."""
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), rest)
+
+
+def unstack(tree: T) -> list[T]:
+    """All lanes of a stacked tree; the inverse of `stack`."""
+    leaves = jax.tree.leaves(eqx.filter(tree, eqx.is_array))
+    return [lane(tree, index) for index in range(leaves[0].shape[0])]

@@ -1,0 +1,56 @@
+"""Settings under which every test runs: sloppiness raises.
+
+Double precision, no implicit broadcasting across ranks, no implicit promotion between dtypes; warnings are errors and
+pinnsim's shape annotations are checked on every call (both in pyproject.toml). This file is read before any test
+module, so x64 is set before any array is made.
+
+optax computes `float ** int32` and so cannot live with strict promotion: `fit/` calls it under
+`jax.numpy_dtype_promotion("standard")`, which covers optax's lines only. diffrax, optimistix, lineax and equinox can.
+"""
+
+import os
+import random
+import sys
+from collections.abc import Iterator
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A first example pays for a compilation, so time per example says nothing; every run draws the same examples, so that a
+# failure can be repeated.
+hypothesis.settings.register_profile("pinnsim", deadline=None, derandomize=True, max_examples=25, database=None)
+hypothesis.settings.load_profile("pinnsim")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep compiled programs between runs: where nothing changed, nothing compiles. `make clean` forgets them."""
+    jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    """The random key of a test that needs one."""
+    return jax.random.key(20120302)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Third-party code that draws from the global generators draws the same in every order of the tests."""
+    random.seed(0)
+    np.random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _figures_closed() -> Iterator[None]:
+    """No test leaves figures open to the next."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
