@@ -1,7 +1,10 @@
-"""A cell model: kinetics and what the instrument shows of them; and how one is built from a configuration, a network and kinetic priors.
+"""A cell model: kinetics and what the instrument shows of them; and how one is built from a configuration, a network
+and kinetic priors.
 
-Building is deterministic: the configuration, the network and the prior say everything about a model's structure and about where its parameters start (their prior centre). A second tree of
-the same structure, `spread`, says how far each unconstrained parameter may be from its centre (prior standard deviation; 0 = fixed, infinite = free). It is what fits and starts are drawn from.
+Building is deterministic: the configuration, the network and the prior say everything about a model's structure and
+about where its parameters start (their prior centre). A second tree of the same structure, `spread`, says how far
+each unconstrained parameter may be from its centre (prior standard deviation; 0 = fixed, infinite = free). It is what
+fits and starts are drawn from.
 """
 
 from typing import Annotated, Literal
@@ -17,11 +20,11 @@ from pinnsim.dynamics.activity import HiddenActivity
 from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics, reaction_kinds
 from pinnsim.dynamics.regulation import Promoter, edge_slots
 from pinnsim.dynamics.residual import AbstractResidual, NoResidual, mlp_residual
-from pinnsim.errors import PinnsimError
+from pinnsim.errors import PinnsimError, first
 from pinnsim.network import Network
 from pinnsim.observation import ArrayReadout, Correlated, Gaussian, IdentityReadout, Observation, StudentT
 from pinnsim.parameter import Parameter, frozen, interval, positive
-from pinnsim.prior import KineticPrior
+from pinnsim.prior import KineticPrior, rate_of
 from pinnsim.table import Table
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -34,7 +37,8 @@ class _Section(BaseModel):
 
 
 class InputConfig(_Section):
-    """An external signal: its name, the level at which hidden activities are 0, and how strongly it may move regulators and genes' own inputs (prior sd, natural log)."""
+    """An external signal: its name, the level at which hidden activities are 0, and how strongly it may move
+    regulators and genes' own inputs (prior sd, natural log)."""
 
     name: str
     reference: float = 0.0
@@ -43,7 +47,8 @@ class InputConfig(_Section):
 
 
 class RegulationConfig(_Section):
-    """Promoters: which regulators act by a hidden activity, and the priors of edges and time constants (medians; log-sd; times in the model's unit)."""
+    """Promoters: which regulators act by a hidden activity, and the priors of edges and time constants (medians;
+    log-sd; times in the model's unit)."""
 
     hidden: Literal["none", "unmeasured", "all"] = "unmeasured"
     own_inputs: bool = False
@@ -75,7 +80,8 @@ class ResidualConfig(_Section):
 
 
 class ReadoutConfig(_Section):
-    """What the instrument does: `array` is log2 with saturation (floor and ceiling in log2 units; `offset` is the reading at abundance 1)."""
+    """What the instrument does: `array` is log2 with saturation (floor and ceiling in log2 units; `offset` is the
+    reading at abundance 1)."""
 
     kind: Literal["identity", "array"] = "identity"
     offset: float = 16.5
@@ -86,7 +92,8 @@ class ReadoutConfig(_Section):
 
 
 class LikelihoodConfig(_Section):
-    """How far readings may lie from predictions; `correlated` adds a model error that lasts `correlation_time` and is largest just after a switch."""
+    """How far readings may lie from predictions; `correlated` adds a model error that lasts `correlation_time` and is
+    largest just after a switch."""
 
     kind: Literal["gaussian", "student_t", "correlated"] = "gaussian"
     sd: Positive = 0.3
@@ -128,13 +135,16 @@ class CellModel(eqx.Module):
 
 
 class ModelPrior(eqx.Module):
-    """Where a model's unconstrained parameters are expected: normal around `center` with standard deviation `spread` (same tree; 0 fixed, inf free)."""
+    """Where a model's unconstrained parameters are expected: normal around `center` with standard deviation `spread`
+    (same tree; 0 fixed, inf free)."""
 
     center: CellModel
     spread: CellModel
 
 
-def gene_table(network: Network, layers: tuple[str, ...], inputs: tuple[str, ...], hidden: tuple[str, ...], own_inputs: bool) -> Table:
+def gene_table(
+    network: Network, layers: tuple[str, ...], inputs: tuple[str, ...], hidden: tuple[str, ...], own_inputs: bool
+) -> Table:
     """Names of a gene-kinetics model, in array order (see `GeneKinetics`)."""
     genes = network.genes
     species = [f"{gene}.{layer}" for layer in layers for gene in genes]
@@ -146,18 +156,28 @@ def gene_table(network: Network, layers: tuple[str, ...], inputs: tuple[str, ...
 def build(config: ModelConfig, network: Network, prior: KineticPrior, *, key: PRNGKeyArray | None = None) -> ModelPrior:
     """The model at the centre of its prior, and the prior's spread.
 
-    **Arguments:** `network.genes` are the model's genes, in this order; `prior` has the decay rate of each gene's mature RNA in `config.time_unit`; `key` draws the residual's inner weights.
+    **Arguments:** `network.genes` are the model's genes, in this order; `prior` has the decay rate of each gene's
+    mature RNA in `config.time_unit`; `key` draws the residual's inner weights.
 
-    **Raises:** `E_CONFIG_VALUE` for unknown layers, `E_NETWORK_EMPTY` for a model without genes, `E_GENE_UNMATCHED` when the prior's genes are not the network's.
+    **Raises:** `E_CONFIG_VALUE` for unknown layers, `E_NETWORK_EMPTY` for a model without genes, `E_GENE_UNMATCHED`
+    when the prior's genes are not the network's.
     """
     if config.layers not in LAYERS:
-        raise PinnsimError.of("E_CONFIG_VALUE", f"layers = {list(config.layers)} is not one of {[list(layers) for layers in LAYERS]}.")
+        raise PinnsimError.of(
+            "E_CONFIG_VALUE", f"layers = {list(config.layers)} is not one of {[list(layers) for layers in LAYERS]}."
+        )
     if not network.genes:
         raise PinnsimError.of("E_NETWORK_EMPTY", "The network has no genes, so the model would have no species.")
     if tuple(prior.genes) != network.genes:
-        raise PinnsimError.of("E_GENE_UNMATCHED", "The kinetic prior lists other genes, or in another order, than the network; build it with genes=network.genes.")
+        raise PinnsimError.of(
+            "E_GENE_UNMATCHED",
+            "The kinetic prior lists other genes, or in another order, than the network; build it with "
+            "genes=network.genes.",
+        )
     kinetics = _kinetics(config, network, prior, jax.random.key(0) if key is None else key)
-    model = CellModel(kinetics, Observation(_readout(config.readout, len(network.genes)), _likelihood(config.likelihood)))
+    model = CellModel(
+        kinetics, Observation(_readout(config.readout, len(network.genes)), _likelihood(config.likelihood))
+    )
     return ModelPrior(model, _spread(model, config, prior))
 
 
@@ -177,10 +197,10 @@ def _kinetics(config: ModelConfig, network: Network, prior: KineticPrior, key: P
         time_unit=config.time_unit,
         own_inputs=regulation.own_inputs,
         synthesis=positive(config.synthesis * decay),
-        splicing=positive(np.full(count, np.log(2) / config.splicing_half_life)) if "spliced" in config.layers else None,
+        splicing=positive(np.full(count, rate_of(config.splicing_half_life))) if "spliced" in config.layers else None,
         decay=positive(decay),
         translation=positive(np.full(count, config.translation)) if protein else None,
-        protein_decay=positive(np.full(count, np.log(2) / config.protein_half_life)) if protein else None,
+        protein_decay=positive(np.full(count, rate_of(config.protein_half_life))) if protein else None,
         promoter=_promoter(regulation, network, is_hidden),
         residual=_residual(config.residual, len(network.regulators), len(inputs), count, key),
         hidden=_hidden_activity(config, len(hidden), count),
@@ -194,7 +214,11 @@ def _hidden_regulators(network: Network, mode: str) -> tuple[str, ...]:
     measured = set(network.genes)
     if mode == "none" and not measured.issuperset(network.regulators):
         missing = [r for r in network.regulators if r not in measured]
-        raise PinnsimError.of("E_GENE_UNMATCHED", f"{len(missing)} regulators are not among the genes (first: {', '.join(missing[:3])}); use hidden = 'unmeasured', or drop their edges.")
+        raise PinnsimError.of(
+            "E_GENE_UNMATCHED",
+            f"{len(missing)} regulators are not among the genes (first: {first(missing)}); use hidden = 'unmeasured', "
+            "or drop their edges.",
+        )
     return tuple(r for r in network.regulators if mode == "all" or (mode == "unmeasured" and r not in measured))
 
 
@@ -225,19 +249,28 @@ def _hidden_activity(config: ModelConfig, hidden: int, genes: int) -> HiddenActi
     tau = np.concatenate([np.full(hidden, regulation.tau), np.full(own, regulation.own_tau)])
     spread = np.concatenate([np.full(hidden, regulation.spread), np.full(own, regulation.own_spread)])
     reference = np.array([item.reference for item in config.inputs], dtype=float)
-    return HiddenActivity(jnp.zeros((hidden + own, len(config.inputs))), frozen(reference), positive(tau), frozen(spread))
+    return HiddenActivity(
+        jnp.zeros((hidden + own, len(config.inputs))), frozen(reference), positive(tau), frozen(spread)
+    )
 
 
 def _residual(config: ResidualConfig, regulators: int, inputs: int, genes: int, key: PRNGKeyArray) -> AbstractResidual:
     if config.kind == "none":
         return NoResidual(frozen(0.0), genes)
-    return mlp_residual(regulators, inputs, genes, width=config.width, depth=config.depth, gate=config.gate, bound=config.bound, key=key)
+    return mlp_residual(
+        regulators, inputs, genes, width=config.width, depth=config.depth, gate=config.gate, bound=config.bound, key=key
+    )
 
 
 def _readout(config: ReadoutConfig, genes: int) -> ArrayReadout | IdentityReadout:
     if config.kind == "identity":
         return IdentityReadout()
-    return ArrayReadout(jnp.full(genes, config.offset, dtype=float), positive(np.ones(genes)), frozen(config.floor), frozen(config.ceiling))
+    return ArrayReadout(
+        jnp.full(genes, config.offset, dtype=float),
+        positive(np.ones(genes)),
+        frozen(config.floor),
+        frozen(config.ceiling),
+    )
 
 
 def _likelihood(config: LikelihoodConfig) -> Gaussian | StudentT | Correlated:
@@ -246,7 +279,14 @@ def _likelihood(config: LikelihoodConfig) -> Gaussian | StudentT | Correlated:
         return Gaussian(sd)
     if config.kind == "student_t":
         return StudentT(sd, df)
-    return Correlated(sd, df, frozen(config.early_sd), frozen(config.late_sd), frozen(config.settling_time), frozen(config.correlation_time))
+    return Correlated(
+        sd,
+        df,
+        frozen(config.early_sd),
+        frozen(config.late_sd),
+        frozen(config.settling_time),
+        frozen(config.correlation_time),
+    )
 
 
 def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellModel:
@@ -266,23 +306,42 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
         (k.promoter.strength, _strength_sd(model.kinetics.promoter, regulation)),
         (k.promoter.affinity.raw, regulation.affinity_sd),
         (k.hidden.tau.raw, rows(regulation.tau_sd, regulation.own_tau_sd)),
-        (k.hidden.effect, jnp.stack([rows(item.regulator_sd, item.own_sd) for item in config.inputs], axis=1) if config.inputs else 0.0),
-        (k.gain, jnp.where(model.kinetics.regulator_hidden[:, None], 0.0, jnp.asarray([item.regulator_sd for item in config.inputs], dtype=float))),
+        (
+            k.hidden.effect,
+            jnp.stack([rows(item.regulator_sd, item.own_sd) for item in config.inputs], axis=1)
+            if config.inputs
+            else 0.0,
+        ),
+        (
+            k.gain,
+            jnp.where(
+                model.kinetics.regulator_hidden[:, None],
+                0.0,
+                jnp.asarray([item.regulator_sd for item in config.inputs], dtype=float),
+            ),
+        ),
     ]
     if regulation.learn_hill:
         chosen.append((k.promoter.hill.raw, 1.0))
     if k.translation is not None:
         chosen.append((k.translation.raw, config.translation_sd))
     if config.readout.kind == "array":
-        chosen += [(spread.observation.readout.offset, readout.offset_sd), (spread.observation.readout.scale.raw, readout.scale_sd)]
+        chosen += [
+            (spread.observation.readout.offset, readout.offset_sd),
+            (spread.observation.readout.scale.raw, readout.scale_sd),
+        ]
     if config.residual.kind == "mlp":
         weights = jax.tree.leaves(eqx.filter(k.residual.network, eqx.is_inexact_array))
         chosen += [(leaf, config.residual.weight_sd) for leaf in weights] + [(k.residual.gate.raw, 1.0)]
     sds = {id(leaf): sd for leaf, sd in chosen}
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(sds[id(leaf)], leaf.dtype), leaf.shape) if id(leaf) in sds else leaf, spread)
+    return jax.tree.map(
+        lambda leaf: jnp.broadcast_to(jnp.asarray(sds[id(leaf)], leaf.dtype), leaf.shape) if id(leaf) in sds else leaf,
+        spread,
+    )
 
 
 def _strength_sd(promoter: Promoter, regulation: RegulationConfig) -> jax.Array:
-    """Log-sd of the energy as sd of the unconstrained strength: d softplus(q) / dq = sigmoid(q), so sd_q = sd_log * w / sigmoid(q); unknown signs get the energy itself."""
+    """Log-sd of the energy as sd of the unconstrained strength: d softplus(q) / dq = sigmoid(q), so
+    sd_q = sd_log * w / sigmoid(q); unknown signs get the energy itself."""
     known = regulation.strength_sd * jax.nn.softplus(promoter.strength) / jax.nn.sigmoid(promoter.strength)
     return jnp.where(promoter.sign.value == 0, regulation.strength, known)

@@ -1,11 +1,12 @@
 """A parameter says what it is: positive, bounded or frozen, in its leaf.
 
-Optimisers move the unconstrained `raw`; equations see the constrained `value`. `resolve` turns a whole model's parameters into their values, once, at the boundary.
-Densities over values become densities over `raw` with the `log_determinant` of the map, log |d value / d raw|, summed over entries.
+Optimisers move the unconstrained `raw`; equations see the constrained `value`. `resolve` turns a whole model's
+parameters into their values, once, at the boundary. Densities over values become densities over `raw` with the
+`log_determinant` of the map, log |d value / d raw|, summed over entries.
 """
 
 import abc
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -45,7 +46,8 @@ class Positive(AbstractParameter):
 
 
 class Interval(AbstractParameter):
-    """A number between bounds: `value = lower + (upper - lower) * sigmoid(raw)`. The bounds are arrays and are not optimised."""
+    """A number between bounds: `value = lower + (upper - lower) * sigmoid(raw)`. The bounds are arrays and are not
+    optimised."""
 
     raw: Float[Array, "..."]
     lower: Float[Array, "..."]
@@ -74,14 +76,20 @@ class Frozen(AbstractParameter):
         return jnp.zeros((), jnp.result_type(self.raw))
 
 
-Parameter = Array | AbstractParameter
+if TYPE_CHECKING:
+    # One field, two lives: a parameter where models are built and fitted, an array where equations see them resolved.
+    Parameter = Any
+else:
+    Parameter = Array | AbstractParameter
 
 
 def positive(value: ArrayLike) -> Positive:
     """`Positive` with this value. **Raises** `E_BOUNDS` for zero, negative or non-finite values."""
     array = jnp.asarray(value, dtype=float)
     if not bool(jnp.all(jnp.isfinite(array) & (array > 0))):
-        raise PinnsimError.of("E_BOUNDS", f"A positive parameter must be finite and > 0, but the smallest value is {jnp.min(array)}.")
+        raise PinnsimError.of(
+            "E_BOUNDS", f"A positive parameter must be finite and > 0, but the smallest value is {jnp.min(array)}."
+        )
     return Positive(jnp.log(array))
 
 
@@ -89,9 +97,14 @@ def interval(value: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> Interval:
     """`Interval` with this value inside its bounds. **Raises** `E_BOUNDS` where not `lower < value < upper`."""
     value, lower, upper = jnp.broadcast_arrays(*(jnp.asarray(a, dtype=float) for a in (value, lower, upper)))
     if not bool(jnp.all(lower < upper)):
-        raise PinnsimError.of("E_BOUNDS", f"A lower bound must be below its upper bound, but got lower={lower} and upper={upper}.")
+        raise PinnsimError.of(
+            "E_BOUNDS", f"A lower bound must be below its upper bound, but got lower={lower} and upper={upper}."
+        )
     if not bool(jnp.all((lower < value) & (value < upper))):
-        raise PinnsimError.of("E_BOUNDS", f"A nominal value must lie strictly inside its bounds, but {value} is not inside [{lower}, {upper}].")
+        raise PinnsimError.of(
+            "E_BOUNDS",
+            f"A nominal value must lie strictly inside its bounds, but {value} is not inside [{lower}, {upper}].",
+        )
     fraction = (value - lower) / (upper - lower)
     return Interval(jnp.log(fraction) - jnp.log1p(-fraction), lower, upper)
 
@@ -118,7 +131,8 @@ def log_determinant(tree: object) -> Scalar:
 
 
 def trainable(tree: T) -> T:
-    """A tree of flags: true where an optimiser may move a leaf. False for frozen numbers, bounds, integers and everything that is no array."""
+    """A tree of flags: true where an optimiser may move a leaf. False for frozen numbers, bounds, integers and
+    everything that is no array."""
 
     def flags(node: object) -> object:
         if isinstance(node, Frozen):

@@ -1,13 +1,16 @@
 """A perturbation: an edit of named rates, with timing, that stacks.
 
-One final class serves every model, because every model is a reaction system. Each array has a leading `phase` axis; a phase is one time interval `[start, stop)` with one
-set of edits. At time t phase p acts with intensity
+One final class serves every model, because every model is a reaction system. Each array has a leading `phase` axis; a
+phase is one time interval `[start, stop)` with one set of edits. At time t phase p acts with intensity
 
     s_p(t) = 1[start_p <= t < stop_p] * C_p(t)^n / (C_p(t)^n + ic50_p^n),
-    C_p(t) = dose_p * ka / (ka - ke) * (exp(-ke (t - start_p)) - exp(-ka (t - start_p)))        (one compartment, first-order absorption and elimination)
+    C_p(t) = dose_p * ka / (ka - ke) * (exp(-ke (t - start_p)) - exp(-ka (t - start_p)))
 
-and the phases combine as `factor = prod_p (1 + s_p (factor_p - 1))` (likewise activity and edge_factor), `drive = sum_p s_p drive_p`, `signal = sum_p s_p signal_p`;
-where several phases hold one species, the last one wins. The identity is `Perturbation.none(table)`, so that any mix of perturbations is one batch of one compiled program.
+(one compartment, first-order absorption and elimination)
+
+and the phases combine as `factor = prod_p (1 + s_p (factor_p - 1))` (likewise activity and edge_factor),
+`drive = sum_p s_p drive_p`, `signal = sum_p s_p signal_p`; where several phases hold one species, the last one
+wins. The identity is `Perturbation.none(table)`, so that any mix of perturbations is one batch of one compiled program.
 
 Source of the dose curve: the Bateman function (H. Bateman, Proc. Camb. Phil. Soc. 15:423, 1910) with a Hill response.
 """
@@ -43,7 +46,8 @@ _NEUTRAL = {
 
 
 class Edits(eqx.Module):
-    """What all phases together do at one time: the arrays a vector field reads. `hold` is a mask; a held species stays at `level`."""
+    """What all phases together do at one time: the arrays a vector field reads. `hold` is a mask; a held species
+    stays at `level`."""
 
     factor: Rates
     activity: State
@@ -66,7 +70,8 @@ class Perturbation(eqx.Module):
     - `edge_factor`: (phase, edge), multiplies the binding affinity of a regulator at one promoter.
     - `signal`: (phase, input), added to an external input.
     - `start`, `stop`: (phase,), the interval; `-inf` means since ever, `inf` for ever.
-    - `dose`, `ka`, `ke`, `ic50`, `hill`: (phase,), the dose curve; `ka = inf` is at once, `ke = 0` is never eliminated, `ic50 = 0` is full effect.
+    - `dose`, `ka`, `ke`, `ic50`, `hill`: (phase,), the dose curve; `ka = inf` is at once, `ke = 0` is never
+      eliminated, `ic50 = 0` is full effect.
     """
 
     factor: Float[Array, "phase reaction"]
@@ -86,7 +91,8 @@ class Perturbation(eqx.Module):
 
     @staticmethod
     def none(table: Table, phases: int = 1) -> "Perturbation":
-        """The identity for a model with this `table`: changes nothing, at any time, and has the same shapes as any other perturbation of `phases` phases."""
+        """The identity for a model with this `table`: changes nothing, at any time, and has the same shapes as any
+        other perturbation of `phases` phases."""
         return Perturbation(**{name: jnp.asarray(value) for name, value in neutral_arrays(table, phases).items()})
 
     @property
@@ -95,7 +101,8 @@ class Perturbation(eqx.Module):
         return self.start.shape[-1]
 
     def intensity(self, time: Scalar) -> PerPhase:
-        """How strongly each phase acts at `time`: 0 outside its interval, else the Hill response to the dose curve, in [0, 1]."""
+        """How strongly each phase acts at `time`: 0 outside its interval, else the Hill response to the dose curve,
+        in [0, 1]."""
         begun = jnp.isfinite(self.start)
         since = jnp.maximum(jnp.where(begun, time - jnp.where(begun, self.start, 0.0), 0.0), 0.0)
         # What was given "since ever" is fully absorbed, and gone if it is eliminated at all.
@@ -104,9 +111,10 @@ class Perturbation(eqx.Module):
         # A neutral concentration where there is no threshold keeps the power and its derivative finite.
         thresholded = self.ic50 > 0
         ratio = jnp.where(thresholded, concentration, 1.0) / jnp.where(thresholded, self.ic50, 1.0)
-        positive = ratio > 0
-        power = jnp.where(positive, jnp.where(positive, ratio, 1.0) ** self.hill, 0.0)
-        response = jnp.where(thresholded, power / (1.0 + power), jnp.where(concentration > 0, 1.0, 0.0))
+        # On the log scale, so that no power overflows; the least normal number stands for "nothing there".
+        positive = ratio > jnp.finfo(ratio.dtype).tiny
+        occupied = jnp.where(positive, jax.nn.sigmoid(self.hill * jnp.log(jnp.where(positive, ratio, 1.0))), 0.0)
+        response = jnp.where(thresholded, occupied, jnp.where(concentration > 0, 1.0, 0.0))
         return jnp.where((self.start <= time) & (time < self.stop), response, 0.0)
 
     def at(self, time: Scalar) -> Edits:
@@ -129,14 +137,18 @@ class Perturbation(eqx.Module):
     def during(self, left: Scalar, right: Scalar) -> "Perturbation":
         """The same perturbation for a solver that works on `[left, right]`, which no phase's start or stop may cut.
 
-        Whether a phase is on is decided at the interval's middle, so that a stage evaluated exactly at an end does not see the neighbour's phase.
+        Whether a phase is on is decided at the interval's middle, so that a stage evaluated exactly at an end does
+        not see the neighbour's phase.
         """
         return self.acting(0.5 * (left + right))
 
     def acting(self, time: Scalar) -> "Perturbation":
-        """The phases that are on at `time`, made to last for ever; the others never start. `time = -inf` keeps what acts since ever, `inf` what never ends."""
+        """The phases that are on at `time`, made to last for ever; the others never start. `time = -inf` keeps what
+        acts since ever, `inf` what never ends."""
         on = (self.start <= time) & ((time < self.stop) | jnp.isposinf(self.stop))
-        return eqx.tree_at(lambda p: (p.start, p.stop), self, (jnp.where(on, self.start, jnp.inf), jnp.full_like(self.stop, jnp.inf)))
+        return eqx.tree_at(
+            lambda p: (p.start, p.stop), self, (jnp.where(on, self.start, jnp.inf), jnp.full_like(self.stop, jnp.inf))
+        )
 
     def switch_times(self) -> Float[Array, " switch"]:
         """Sorted starts and stops of all phases, `2 * phase` of them, infinite ones included."""
@@ -150,7 +162,10 @@ class Perturbation(eqx.Module):
         """The same perturbation with idle phases added up to `phases`, so that different ones can be stacked."""
         missing = phases - self.phases
         if missing < 0:
-            raise PinnsimError.of("E_PERTURB_TIME", f"Cannot pad a perturbation of {self.phases} phases to {phases}; ask for at least {self.phases}.")
+            raise PinnsimError.of(
+                "E_PERTURB_TIME",
+                f"Cannot pad a perturbation of {self.phases} phases to {phases}; ask for at least {self.phases}.",
+            )
 
         def widen(name: str, array: Array) -> Array:
             filler = jnp.full((missing, *array.shape[1:]), _NEUTRAL[name], array.dtype)
@@ -177,17 +192,21 @@ def neutral_arrays(table: Table, phases: int) -> dict[str, np.ndarray]:
         "signal": len(table.inputs),
     }
     return {
-        name: np.full((phases, widths[name]) if name in widths else (phases,), value) for name, value in _NEUTRAL.items()
+        name: np.full((phases, widths[name]) if name in widths else (phases,), value)
+        for name, value in _NEUTRAL.items()
     }
 
 
 def _bateman(since: PerPhase, ka: PerPhase, ke: PerPhase) -> PerPhase:
-    """Concentration per dose `since` after its start. Written with `expm1` so that `ka = ke` (where the textbook form is 0/0) is exact."""
+    """Concentration per dose `since` after its start.
+
+    With g = |ka - ke| t it is `ka t exp(-min(ka, ke) t) (1 - exp(-g)) / g`: exact where `ka = ke` (0/0 in the textbook
+    form), and nothing grows with time.
+    """
     at_once = jnp.isinf(ka)
     absorption = jnp.where(at_once, 1.0, ka)
-    gap = (absorption - ke) * since
-    small = jnp.abs(gap) < 1e-8
-    # (1 - exp(-gap)) / gap, continuous through gap = 0.
+    gap = jnp.abs(absorption - ke) * since
+    small = gap < 1e-8
     shape = jnp.where(small, 1.0 - 0.5 * gap, -jnp.expm1(-gap) / jnp.where(small, 1.0, gap))
-    absorbed = absorption * since * jnp.exp(-ke * since) * shape
+    absorbed = absorption * since * jnp.exp(-jnp.minimum(absorption, ke) * since) * shape
     return jnp.where(at_once, jnp.exp(-ke * since), absorbed)

@@ -1,8 +1,9 @@
 """The names of dimensions, once.
 
 Every array in pinnsim is annotated with these aliases, so that the same word always means the same axis:
-`phase` (a time interval of a perturbation), `reaction`, `species`, `edge`, `input` (an external signal), `gene`, `regulator`, `time`,
-`lane` (one simulated cell of a batch), `condition` and `replicate` (of a data set), `start` (one start of a fit).
+`phase` (a time interval of a perturbation), `reaction`, `species`, `edge`, `input` (an external signal), `gene`,
+`regulator`, `time`, `lane` (one simulated cell of a batch), `condition` and `replicate` (of a data set), `start` (one
+start of a fit).
 """
 
 from jaxtyping import Array, Bool, Float, Int

@@ -1,8 +1,10 @@
 """The names of a model's rates: what equations build and perturbations are resolved against.
 
-A compiled model knows positions only; its `Table` is the one place that knows names. It lists the genes, the regulators (nodes with outgoing edges), the external
-inputs (signals), and the reactions, species and edges in the order of the model's arrays. Reactions of gene kinetics are called `kind:gene` (`transcription:GATA1`),
-species `gene.layer` (`GATA1.mrna`, `GATA1.protein`); a hidden activity is the species `gene.activity`, a gene's own hidden input `gene.input`.
+A compiled model knows positions only; its `Table` is the one place that knows names. It lists the genes, the
+regulators (nodes with outgoing edges), the external inputs (signals), and the reactions, species and edges in the
+order of the model's arrays. Reactions of gene kinetics are called `kind:gene` (`transcription:GATA1`), species
+`gene.layer` (`GATA1.mrna`, `GATA1.protein`); a hidden activity is the species `gene.activity`, a gene's own hidden
+input `gene.input`.
 """
 
 import dataclasses
@@ -13,9 +15,11 @@ from pinnsim.errors import PinnsimError, closest
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Names of everything a perturbation may edit, in array order. Hashable, so that it can be a static field of a model.
+    """Names of everything a perturbation may edit, in array order. Hashable, so that it can be a static field of a
+    model.
 
-    **Arguments:** tuples of names; `reactions` as `kind:gene` and `species` as `gene.layer` for gene kinetics, or as the source names them for other models.
+    **Arguments:** tuples of names; `reactions` as `kind:gene` and `species` as `gene.layer` for gene kinetics, or as
+    the source names them for other models.
     """
 
     genes: tuple[str, ...]

@@ -1,6 +1,7 @@
 """Trees of arrays: names of leaves, and batches of equal trees.
 
-A leaf's name is its path of field names and indices joined by `/` (`kinetics/promoter/strength/raw`); files, error messages and reports use it.
+A leaf's name is its path of field names and indices joined by `/` (`kinetics/promoter/strength/raw`); files, error
+messages and reports use it.
 """
 
 import hashlib
@@ -33,14 +34,16 @@ def named_leaves(tree: object) -> dict[str, np.ndarray]:
 
 
 def with_leaves(tree: T, leaves: dict[str, np.ndarray]) -> T:
-    """`tree` with every array leaf replaced by the one of the same name; shapes and dtypes must match, and do where `structure_hash` agrees."""
+    """`tree` with every array leaf replaced by the one of the same name; shapes and dtypes must match, and do where
+    `structure_hash` agrees."""
     arrays, rest = eqx.partition(tree, eqx.is_array)
     replaced = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(leaves[path_name(path)]), arrays)
     return eqx.combine(replaced, rest)
 
 
 def structure_hash(tree: object) -> str:
-    """sha256 over names, shapes and dtypes of all array leaves, in tree order: equal exactly when parameters of one fit into the other."""
+    """sha256 over names, shapes and dtypes of all array leaves, in tree order: equal exactly when parameters of one
+    fit into the other."""
     lines = [f"{name} {array.shape} {array.dtype}" for name, array in named_leaves(tree).items()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

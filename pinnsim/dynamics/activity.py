@@ -1,10 +1,12 @@
 """Hidden activities: what a regulator's protein does, where nothing of it is measured.
 
-Each hidden activity `h` (natural logarithm, 0 = its value at the reference signals) relaxes to a set point that signals move,
+Each hidden activity `h` (natural logarithm, 0 = its value at the reference signals) relaxes to a set point that
+signals move,
 
     dh/dt = (set_point - h) / tau,      set_point = effect . (signal - reference).
 
-It is a state of the culture, not of the genome: at rest, before a stimulus, it is whatever the culture's first sample says (`pinnsim.dynamics.rest`).
+It is a state of the culture, not of the genome: at rest, before a stimulus, it is whatever the culture's first sample
+says (`pinnsim.dynamics.rest`).
 """
 
 import equinox as eqx
@@ -18,8 +20,9 @@ from pinnsim.shapes import PerInput
 class HiddenActivity(eqx.Module):
     """Set points, time constants and spread of hidden activities.
 
-    **Arguments:** `effect`: (hidden, input), shift of the set point per unit of signal; `reference`: (input,), the signals at which every set point is 0;
-    `tau`: (hidden,), relaxation time; `spread`: (hidden,), how much cultures differ at rest (standard deviation, natural log).
+    **Arguments:** `effect`: (hidden, input), shift of the set point per unit of signal; `reference`: (input,), the
+    signals at which every set point is 0; `tau`: (hidden,), relaxation time; `spread`: (hidden,), how much cultures
+    differ at rest (standard deviation, natural log).
     """
 
     effect: Parameter

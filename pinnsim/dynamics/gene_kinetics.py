@@ -1,12 +1,15 @@
 """Gene kinetics: transcription, splicing, translation and decay, with learned promoters.
 
-Per gene i, with the layers chosen by name (the state lists layer after layer, each over all genes, then hidden activities):
+Per gene i, with the layers chosen by name (the state lists layer after layer, each over all genes, then hidden
+activities):
 
     unspliced  u_i' = c_i a_i(regulators) + drive_i - beta_i u_i          a_i in (0, 1): promoter activity
-    spliced    s_i' = beta_i u_i - gamma_i s_i                            (without splicing: mrna m_i' = c_i a_i + drive_i - gamma_i m_i)
+    spliced    s_i' = beta_i u_i - gamma_i s_i
+    mrna       m_i' = c_i a_i + drive_i - gamma_i m_i                     in place of both, without splicing
     protein    p_i' = k_i s_i - delta_i p_i                               regulators = proteins where modelled, else RNA
 
-A regulator's input to promoters is its abundance, or `exp` of its hidden activity, times what signals and perturbations make of it. Since every a_i is in (0, 1) and every loss is first order,
+A regulator's input to promoters is its abundance, or `exp` of its hidden activity, times what signals and
+perturbations make of it. Since every a_i is in (0, 1) and every loss is first order,
 `0 <= u_i <= max(u_i(0), (c_i + drive_i) / beta_i)`, and so on down the chain, whatever the learned parts say.
 """
 
@@ -24,6 +27,8 @@ from pinnsim.parameter import Parameter
 from pinnsim.perturbation import Edits, Perturbation
 from pinnsim.shapes import PerGene, PerRegulator, Rates, Scalar, State
 from pinnsim.table import Table
+
+_REACH = 40.0  # largest natural-log change of a regulator's input: far beyond saturation, and no exponential overflows
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("mrna",),
@@ -46,12 +51,15 @@ class GeneKinetics(AbstractKinetics):
     **Arguments:** (rates per `time_unit`)
 
     - `table`, `layers`, `time_unit`: names; `layers` is one of `LAYERS`.
-    - `synthesis`: (gene,), c, amount per time at full promoter activity; `splicing`: beta or `None`; `decay`: gamma, of mRNA or spliced RNA.
+    - `synthesis`: (gene,), c, amount per time at full promoter activity; `splicing`: beta or `None`; `decay`: gamma,
+      of mRNA or spliced RNA.
     - `translation`, `protein_decay`: k and delta, or `None`.
     - `promoter`, `residual`: what regulates.
-    - `hidden`: hidden activities, of regulators first, then (with `own_inputs`) each gene's own input: the log-odds that its unlisted regulators add.
+    - `hidden`: hidden activities, of regulators first, then (with `own_inputs`) each gene's own input: the log-odds
+      that its unlisted regulators add.
     - `gain`: (regulator, input), log change of a measured regulator's activity per unit of signal.
-    - `regulator_state`: (regulator,), position in the state of what stands for each regulator; `regulator_hidden`: whether that is a hidden activity.
+    - `regulator_state`: (regulator,), position in the state of what stands for each regulator; `regulator_hidden`:
+      whether that is a hidden activity.
     """
 
     table: Table = eqx.field(static=True)
@@ -92,10 +100,13 @@ class GeneKinetics(AbstractKinetics):
         return "spliced" if "spliced" in self.layers else "mrna"
 
     def regulator_inputs(self, state: State, edits: Edits) -> PerRegulator:
-        """What promoters see of each regulator, (regulator,), >= 0: abundance or exp(hidden), times signals' and perturbations' effect."""
+        """What promoters see of each regulator, (regulator,), >= 0: abundance or exp(hidden), times signals' and
+        perturbations' effect."""
         here = state[self.regulator_state]
-        level = jnp.where(self.regulator_hidden, jnp.exp(jnp.where(self.regulator_hidden, here, 0.0)), jnp.maximum(here, 0.0))
-        return level * edits.activity[self.regulator_state] * jnp.exp(self.gain @ edits.signal)
+        hidden = jnp.exp(jnp.clip(jnp.where(self.regulator_hidden, here, 0.0), -_REACH, _REACH))
+        level = jnp.where(self.regulator_hidden, hidden, jnp.maximum(here, 0.0))
+        signalled = jnp.exp(jnp.clip(self.gain @ edits.signal, -_REACH, _REACH))
+        return level * edits.activity[self.regulator_state] * signalled
 
     def promoter_log_odds(self, state: State, edits: Edits) -> PerGene:
         """Log-odds of promoter activity, (gene,), all parts together."""
@@ -116,7 +127,7 @@ class GeneKinetics(AbstractKinetics):
         if self.splicing is not None:
             rates.append(self.splicing * self.layer(state, "unspliced"))
         rates.append(self.decay * self.layer(state, "rna"))
-        if self.translation is not None:
+        if self.translation is not None and self.protein_decay is not None:
             rates += [self.translation * self.layer(state, "rna"), self.protein_decay * self.layer(state, "protein")]
         return jnp.concatenate(rates) * edits.factor
 
@@ -126,9 +137,13 @@ class GeneKinetics(AbstractKinetics):
         change = jnp.concatenate([self._net(self._propensities(state, edits)), self._relaxation(state, edits)])
         return jnp.where(edits.hold, 0.0, change + edits.drive)
 
+    def by_kind(self, rates: Rates) -> dict[str, PerGene]:
+        """Reaction-wise numbers as one row of genes per kind of reaction."""
+        return dict(zip(reaction_kinds(self.layers), rates.reshape(-1, self.genes), strict=True))
+
     def _net(self, rates: Rates) -> State:
         """S v, written out: what enters each layer less what leaves it."""
-        by_kind = dict(zip(reaction_kinds(self.layers), rates.reshape(-1, self.genes), strict=True))
+        by_kind = self.by_kind(rates)
         spliced = "splicing" in by_kind
         changes = [by_kind["transcription"] - by_kind["splicing" if spliced else "decay"]]
         if spliced:
@@ -163,10 +178,15 @@ class GeneKinetics(AbstractKinetics):
         rna = 0.5 * self.synthesis / self.decay
         return self.chain_at_rest(rna, jnp.zeros_like(self.hidden.tau))
 
-    def chain_at_rest(self, rna: PerGene, hidden: Array) -> State:
-        """The state in which every layer is at rest with mature RNA at `rna`: `u = gamma s / beta`, `p = k s / delta`."""
-        parts = [] if self.splicing is None else [self.decay * rna / self.splicing]
+    def chain_at_rest(self, rna: PerGene, hidden: Array, factor: Rates | None = None) -> State:
+        """The state in which every layer is at rest with mature RNA at `rna`, `u = gamma s / beta`, `p = k s / delta`,
+        where `factor` (> 0, default 1) multiplies the rates."""
+        edited = self.by_kind(jnp.ones(len(self.table.reactions), rna.dtype) if factor is None else factor)
+        parts = []
+        if self.splicing is not None:
+            parts.append(edited["decay"] * self.decay * rna / (edited["splicing"] * self.splicing))
         parts.append(rna)
-        if self.translation is not None:
-            parts.append(self.translation * rna / self.protein_decay)
+        if self.translation is not None and self.protein_decay is not None:
+            made, lost = edited["translation"] * self.translation, edited["protein_decay"] * self.protein_decay
+            parts.append(made * rna / lost)
         return jnp.concatenate([*parts, hidden])

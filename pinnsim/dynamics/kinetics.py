@@ -1,7 +1,9 @@
-"""What every cell model offers: one signature, `(time, state, perturbation)`, for ONE cell; batching is always outside, by `vmap`.
+"""What every cell model offers: one signature, `(time, state, perturbation)`, for ONE cell; batching is always
+outside, by `vmap`.
 
-A cell is a reaction system, `dx/dt = S v(t, x)`, with fixed stoichiometry S and propensities v >= 0 that vanish when their reactant does. Beside its species the state may hold
-hidden activities (log scale, no mass), which follow their own linear relaxation.
+A cell is a reaction system, `dx/dt = S v(t, x)`, with fixed stoichiometry S and propensities v >= 0 that vanish when
+their reactant does. Beside its species the state may hold hidden activities (log scale, no mass), which follow their
+own linear relaxation.
 """
 
 import abc
@@ -34,11 +36,13 @@ class AbstractKinetics(eqx.Module):
 
     @abc.abstractmethod
     def stoichiometry(self) -> np.ndarray:
-        """S as a dense integer array (species, reactions), for inspection and tests; rows of hidden activities are zero."""
+        """S as a dense integer array (species, reactions), for inspection and tests; rows of hidden activities are
+        zero."""
 
     @abc.abstractmethod
     def material(self) -> Bool[Array, " species"]:
-        """True for species with an abundance (which can never be negative), false for hidden activities on the log scale."""
+        """True for species with an abundance (which can never be negative), false for hidden activities on the log
+        scale."""
 
     @abc.abstractmethod
     def default_state(self) -> State:

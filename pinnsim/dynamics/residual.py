@@ -2,8 +2,8 @@
 
     correction_i = gate * bound * tanh(network(log(1 + regulator inputs), signals))_i
 
-It is zero at the start (the last layer is zero), bounded by `gate * bound` in log-odds, and added inside the sigmoid, so promoter activity stays in (0, 1) whatever the weights are.
-The gate in [0, 1] is reported: 0 is pure physics.
+It is zero at the start (the last layer is zero), bounded by `gate * bound` in log-odds, and added inside the sigmoid,
+so promoter activity stays in (0, 1) whatever the weights are. The gate in [0, 1] is reported: 0 is pure physics.
 """
 
 import abc
@@ -40,7 +40,8 @@ class NoResidual(AbstractResidual):
 class MLPResidual(AbstractResidual):
     """A multilayer perceptron over all regulators and signals.
 
-    **Arguments:** `gate` in [0, 1]; `bound`, the largest correction in log-odds at gate 1; `network`, regulators and signals -> genes.
+    **Arguments:** `gate` in [0, 1]; `bound`, the largest correction in log-odds at gate 1; `network`, regulators and
+    signals -> genes.
     """
 
     gate: Parameter
@@ -55,10 +56,10 @@ class MLPResidual(AbstractResidual):
 def mlp_residual(
     regulators: int, inputs: int, genes: int, *, width: int, depth: int, gate: float, bound: float, key: PRNGKeyArray
 ) -> MLPResidual:
-    """An `MLPResidual` whose output is zero. Good values: width 16-64, depth 1-2, gate 0.1, bound 2 (a factor of 7 in the odds)."""
+    """An `MLPResidual` whose output is zero. Good values: width 16-64, depth 1-2, gate 0.1, bound 2 (a factor of 7 in
+    the odds)."""
     network = eqx.nn.MLP(regulators + inputs, genes, width, depth, activation=jax.nn.tanh, key=key)
-    last = network.layers[-1]
     network = eqx.tree_at(
-        lambda n: (n.layers[-1].weight, n.layers[-1].bias), network, (jnp.zeros_like(last.weight), jnp.zeros_like(last.bias))
+        lambda n: (n.layers[-1].weight, n.layers[-1].bias), network, replace_fn=lambda leaf: jnp.zeros_like(leaf)
     )
     return MLPResidual(interval(gate, 0.0, 1.0), jnp.asarray(bound, dtype=float), network)

@@ -1,11 +1,13 @@
 """A culture at rest: from its first sample, through the network, to the activities that nobody measured.
 
-At rest mature RNA obeys `gamma_i s_i = c_i a_i`, so a sample gives each promoter's log-odds, `l_i = logit(gamma_i s_i / c_i)`. What the listed regulators explain of it is the most
-probable hidden activity h under
+At rest mature RNA obeys `gamma_i s_i = c_i a_i`, so a sample gives each promoter's log-odds,
+`l_i = logit(gamma_i s_i / c_i)`. What the listed regulators explain of it is the most probable hidden activity h under
 
-    h_r ~ Normal(0, spread_r^2),      l_i - (log-odds at the reference)_i = sum_e [F_e(exp h) - F_e(1)] + own_i,      own_i ~ Normal(0, spread_i^2),
+    h_r ~ Normal(0, spread_r^2),      own_i ~ Normal(0, spread_i^2),
+    l_i - (log-odds at the reference)_i = sum_e [F_e(exp h) - F_e(1)] + own_i,
 
-found by a fixed number of damped Gauss-Newton steps; each gene's own input is the remainder, so the model starts exactly at the sample. It needs no fitting: it works for cultures never seen.
+found by a fixed number of damped Gauss-Newton steps; each gene's own input is the remainder, so the model starts
+exactly at the sample. It needs no fitting: it works for cultures never seen.
 """
 
 import jax
@@ -16,7 +18,8 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Edits
 from pinnsim.shapes import PerGene, State
 
-_STEPS = 5  # the energy differences saturate, so that the problem is nearly quadratic: changes fall below 1e-6 in 4-5 steps on real samples
+# The energy differences saturate, so that the problem is nearly quadratic: on real samples changes fall below 1e-6.
+_STEPS = 5
 _LONGEST = 2.0  # largest change of a log activity in one step
 _EDGE = 1e-4  # promoter activity is kept this far from 0 and 1, where the log-odds of a noisy sample mean nothing
 
@@ -24,16 +27,22 @@ _EDGE = 1e-4  # promoter activity is kept this far from 0 and 1, where the log-o
 def infer_at_rest(kinetics: GeneKinetics, rna: PerGene, edits: Edits) -> State:
     """The full state at rest whose mature RNA is `rna`.
 
-    **Arguments:** `rna`: (gene,), abundance of mature RNA, >= 0; `edits`: what acts on the culture while it rests (signals, knock-outs).
+    **Arguments:** `rna`: (gene,), abundance of mature RNA, >= 0; `edits`: what acts on the culture while it rests
+    (signals, activities and factors of rates; a rate that is switched off cannot have made the sample, so it counts as
+    unedited; drives and holds are left out).
 
-    **Returns:** (species,), all layers at rest with each other and hidden activities as most probable. Without own inputs promoters need not balance the sample exactly.
+    **Returns:** (species,), all layers at rest with each other and hidden activities as most probable. Without own
+    inputs promoters need not balance the sample exactly.
     """
     kinetics = resolve(kinetics)
     hidden = jnp.zeros_like(kinetics.hidden.tau)
-    state = kinetics.chain_at_rest(rna, hidden)
+    factor = jnp.where(edits.factor > 0, edits.factor, 1.0)
+    state = kinetics.chain_at_rest(rna, hidden, factor)
     if hidden.size == 0:
         return state
-    activity = jnp.clip(kinetics.decay * rna / kinetics.synthesis, _EDGE, 1.0 - _EDGE)
+    rates = kinetics.by_kind(factor)
+    balanced = rates["decay"] * kinetics.decay * rna / (rates["transcription"] * kinetics.synthesis)
+    activity = jnp.clip(balanced, _EDGE, 1.0 - _EDGE)
     wanted = jnp.log(activity) - jnp.log1p(-activity)
     genes, shared = kinetics.genes, hidden.size - kinetics.genes * kinetics.own_inputs
     first = kinetics.abundances
@@ -56,4 +65,6 @@ def infer_at_rest(kinetics: GeneKinetics, rna: PerGene, edits: Edits) -> State:
     if shared:
         listed, _ = jax.lax.scan(step, listed, None, length=_STEPS)
     state = state.at[first : first + shared].set(listed)
-    return state.at[first + shared :].set(wanted - kinetics.promoter_log_odds(state, edits)) if kinetics.own_inputs else state
+    if not kinetics.own_inputs:
+        return state
+    return state.at[first + shared :].set(wanted - kinetics.promoter_log_odds(state, edits))

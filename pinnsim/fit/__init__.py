@@ -1,7 +1,13 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
 from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.plan import FitPlan
 
-__all__ = ["Cultures", "FitPlan", "FitResult", "cultures", "fit", "fit_groups"]
+__all__ = [
+    "Evaluation",
+    "Prediction",
+    "cross_condition",
+    "held_out_blocks",
+    "predict_cultures","Cultures", "FitPlan", "FitResult", "cultures", "fit", "fit_groups"]

@@ -1,7 +1,7 @@
 """Predictions without a solver: regulators follow the measured curves, so that every gene's chain is linear and is integrated exactly on a grid.
 
 Between two nodes promoter activity and signals are taken at the middle; a linear stage `y' = q - k y` then moves as `y(t + h) = y e^(-kh) + (q / k) (1 - e^(-kh))`. Where a regulator is measured,
-its abundance in the promoters comes from a shape-preserving spline through the readings; hidden activities and proteins are integrated along. For a model that is right this integral form has the
+its abundance in the promoters comes from straight lines through the readings; hidden activities and proteins are integrated along. For a model that is right this integral form has the
 same optimum as trajectory matching, costs no adaptive steps, and has no stiff or diverging region: it is where a fit starts.
 
 Sources: C. Varah, SIAM J. Sci. Stat. Comput. 3:28 (1982), matching to a smooth of the data; I. Dattner and C. Klaassen, Electron. J. Statist. 9:1939 (2015), the integral form.
@@ -80,8 +80,10 @@ def _kinds(kinetics: GeneKinetics) -> tuple[str, ...]:
 def smooth(times: Times, readings: Readings, mask: Array, grid: Times) -> Readings:
     """Readings along the grid, (node, gene): straight lines between the samples that were made, flat beyond them.
 
-    Straight lines in the readings' own (log) scale never overshoot, and their error is below the measurement's at the sampling of expression data.
+    Straight lines in the readings' own (log) scale never overshoot, and their error is below the measurement's at the sampling of expression data. The first sample, where the culture
+    starts, always counts as made; a culture that is held out is flat from there.
     """
+    mask = mask.at[0].set(True)
 
     def one_gene(values: Array, seen: Array) -> Array:
         # Unseen samples take the neighbours' line: interpolate over the seen ones only, by giving the others no width.

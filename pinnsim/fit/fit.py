@@ -38,10 +38,14 @@ class FitResult:
     table: pd.DataFrame
     interrupted: bool
 
+    def indices(self, group: int = 0) -> np.ndarray:
+        """Lanes of one group, best first."""
+        return np.flatnonzero(self.group == group)
+
     def ensemble(self, group: int = 0) -> CellModel:
         """The kept starts of one group, (member, ...), best first."""
         arrays, rest = eqx.partition(self.models, eqx.is_array)
-        return eqx.combine(jax.tree.map(lambda leaf: leaf[np.flatnonzero(self.group == group)], arrays), rest)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf[self.indices(group)], arrays), rest)
 
     def best(self, group: int = 0) -> CellModel:
         """The best start of one group."""

@@ -84,7 +84,7 @@ def begin_stage(lanes: Lanes, stage: Stage, plan: FitPlan) -> Progress:
     """Progress at step 0 of a stage."""
     parameters = eqx.filter(lanes.models, trainable(lanes.models))
     count = lanes.data.times.shape[0]
-    worst = jnp.full(count, jnp.inf)
+    worst = jnp.full(count, jnp.inf, lanes.data.times.dtype)
     return Progress(parameters, eqx.filter_vmap(_optimiser(stage, plan).init)(parameters), parameters, worst, worst, jnp.zeros(count, int))
 
 
@@ -106,7 +106,9 @@ def _advance(
         better = value < progress.best_value
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), progress.parameters, progress.best)
         stale = jnp.where(better, 0, progress.stale + 1)
-        change, state = optimiser.update(gradient, progress.optimiser, progress.parameters)
+        # optax mixes integer counts and floats, which strict promotion (a setting of tests and careful users) refuses.
+        with jax.numpy_dtype_promotion("standard"):
+            change, state = optimiser.update(gradient, progress.optimiser, progress.parameters)
         moving = stale < plan.patience if plan.patience else jnp.ones((), bool)
         moved = jax.tree.map(lambda p, c: jnp.where(moving, p + c, p), progress.parameters, change)
         return Progress(moved, state, best, jnp.where(better, value, progress.best_value), value, stale)

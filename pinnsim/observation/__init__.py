@@ -5,4 +5,13 @@ from pinnsim.observation.likelihood import AbstractLikelihood, Gaussian, Student
 from pinnsim.observation.observe import Observation
 from pinnsim.observation.readout import AbstractReadout, ArrayReadout, IdentityReadout
 
-__all__ = ["AbstractLikelihood", "AbstractReadout", "ArrayReadout", "Correlated", "Gaussian", "IdentityReadout", "Observation", "StudentT"]
+__all__ = [
+    "AbstractLikelihood",
+    "AbstractReadout",
+    "ArrayReadout",
+    "Correlated",
+    "Gaussian",
+    "IdentityReadout",
+    "Observation",
+    "StudentT",
+]

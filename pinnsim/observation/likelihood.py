@@ -1,7 +1,8 @@
 """Likelihoods: how far a reading may lie from its prediction.
 
     Gaussian:   r = y - f,  log p = -r^2 / (2 s^2) - log s - log(2 pi) / 2
-    Student-t:  log p = log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(nu pi) / 2 - log s - (nu + 1) / 2 * log(1 + r^2 / (nu s^2))
+    Student-t:  log p = log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(nu pi) / 2 - log s
+                        - (nu + 1) / 2 * log(1 + r^2 / (nu s^2))
 
 with `s^2 = sd^2 + measured^2`: the model's own spread and the measurement's standard error (where it is known).
 """
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pinnsim.parameter import Parameter
-from pinnsim.shapes import PerGene, Readings, Times
+from pinnsim.shapes import PerGene, Readings, Scalar, Times
 
 
 class AbstractLikelihood(eqx.Module):
@@ -23,12 +24,20 @@ class AbstractLikelihood(eqx.Module):
     sd: eqx.AbstractVar[Parameter]
 
     @abc.abstractmethod
-    def log_density(self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings) -> PerGene:
+    def log_density(
+        self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
+    ) -> PerGene:
         """Log density of the readings that were made, (gene,).
 
-        **Arguments:** `times`: (time,); `readings`, `predictions`: (time, gene); `mask`: (time, gene), true where a reading was made; `measured_sd`: (time, gene), standard error of each
-        reading, 0 where unknown.
+        **Arguments:** `times`: (time,); `readings`, `predictions`: (time, gene); `mask`: (time, gene), true where a
+        reading was made (the others may be anything, NaN included); `measured_sd`: (time, gene),
+        standard error of each reading, 0 where unknown.
         """
+
+    @abc.abstractmethod
+    def standard_deviation(self, times: Times) -> Times:
+        """Standard deviation of a reading about its prediction, (time,), for predictive intervals; infinite where it
+        does not exist (Student-t with df <= 2)."""
 
 
 class Gaussian(AbstractLikelihood):
@@ -36,17 +45,39 @@ class Gaussian(AbstractLikelihood):
 
     sd: Parameter
 
-    def log_density(self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings) -> PerGene:
-        spread = jnp.sqrt(self.sd**2 + measured_sd**2)
-        return jnp.sum(jnp.where(mask, jax.scipy.stats.norm.logpdf(readings, predictions, spread), 0.0), axis=0)
+    def log_density(
+        self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
+    ) -> PerGene:
+        spread = _spread(self.sd, measured_sd)
+        seen = jnp.where(mask, readings, predictions)
+        return jnp.sum(jnp.where(mask, jax.scipy.stats.norm.logpdf(seen, predictions, spread), 0.0), axis=0)
+
+    def standard_deviation(self, times: Times) -> Times:
+        return jnp.full_like(times, jnp.mean(self.sd))
 
 
 class StudentT(AbstractLikelihood):
-    """Heavy-tailed independent errors: single bad readings do not steer the fit. **Arguments:** `sd` (scale), `df` (good value: 4)."""
+    """Heavy-tailed independent errors: single bad readings do not steer the fit. **Arguments:** `sd` (scale), `df`
+    (good value: 4)."""
 
     sd: Parameter
     df: Parameter
 
-    def log_density(self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings) -> PerGene:
-        spread = jnp.sqrt(self.sd**2 + measured_sd**2)
-        return jnp.sum(jnp.where(mask, jax.scipy.stats.t.logpdf(readings, self.df, predictions, spread), 0.0), axis=0)
+    def log_density(
+        self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
+    ) -> PerGene:
+        spread = _spread(self.sd, measured_sd)
+        seen = jnp.where(mask, readings, predictions)
+        return jnp.sum(jnp.where(mask, jax.scipy.stats.t.logpdf(seen, self.df, predictions, spread), 0.0), axis=0)
+
+    def standard_deviation(self, times: Times) -> Times:
+        return jnp.full_like(times, jnp.mean(self.sd) * student_t_width(self.df))
+
+
+def student_t_width(df: Parameter) -> Scalar:
+    """Standard deviation of a Student-t variable of scale 1: sqrt(df / (df - 2)), infinite for df <= 2."""
+    return jnp.where(df > 2, jnp.sqrt(df / jnp.where(df > 2, df - 2, 1.0)), jnp.inf)
+
+
+def _spread(sd: Parameter, measured_sd: Readings) -> Readings:
+    return jnp.sqrt(jnp.broadcast_to(sd, measured_sd.shape) ** 2 + measured_sd**2)

@@ -2,9 +2,12 @@
 
 The array readout is log2 with a gene-wise offset and scale and saturation at both ends:
 
-    z = offset + scale * log2(m),      w = log2(2^floor + 2^z),      y = ceiling - softplus(k (ceiling - w)) / k,     k = 2
+    z = offset + scale * log2(m),      w = log2(2^floor + 2^z),      y = ceiling - softplus(k (ceiling - w)) / k
 
-`floor` is the background intensity (additive on the linear scale), `ceiling` the scanner's limit, both in log2 units. Intensities are relative: an offset says nothing about molecules.
+with k = 2.
+
+`floor` is the background intensity (additive on the linear scale), `ceiling` the scanner's limit, both in log2 units.
+Intensities are relative: an offset says nothing about molecules.
 """
 
 import abc
@@ -30,7 +33,8 @@ class AbstractReadout(eqx.Module):
 
     @abc.abstractmethod
     def invert(self, reading: PerGene) -> PerGene:
-        """The abundance, >= 0, whose reading this is; readings outside the instrument's range are taken as at its limits."""
+        """The abundance, >= 0, whose reading this is; readings outside the instrument's range are taken as at its
+        limits."""
 
 
 class IdentityReadout(AbstractReadout):
@@ -46,7 +50,8 @@ class IdentityReadout(AbstractReadout):
 class ArrayReadout(AbstractReadout):
     """log2 intensity of an array, saturating at both ends (see the module's first lines).
 
-    **Arguments:** `offset`, `scale`: (gene,), log2 intensity at abundance 1, and slope (1 = undistorted); `floor`, `ceiling`: scalars, log2 intensity.
+    **Arguments:** `offset`, `scale`: (gene,), log2 intensity at abundance 1, and slope (1 = undistorted); `floor`,
+    `ceiling`: scalars, log2 intensity.
     """
 
     offset: Parameter

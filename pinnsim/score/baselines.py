@@ -27,7 +27,7 @@ from pinnsim.errors import PinnsimError, first
 from pinnsim.score.arm import Arm, masked_mean, span
 
 Predict = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""`predict(sample (gene,), times (time,)) -> (time, gene)`: the sample is the reading at `times[0]`; row 0 repeats it."""
+"""`predict(sample, times)`: from the readings (gene,) at `times[0]` to those at all `times`, (time, gene)."""
 
 
 class AbstractBaseline(abc.ABC):
@@ -225,7 +225,7 @@ def relaxing(level: np.ndarray, tau: np.ndarray) -> Predict:
 
     def predict(sample: np.ndarray, times: np.ndarray) -> np.ndarray:
         goal = np.where(np.isfinite(level), level, sample)
-        return goal + (sample - goal) * np.exp(-(times - times[0])[:, None] / tau)
+        return _started(sample, goal + (sample - goal) * np.exp(-(times - times[0])[:, None] / tau))
 
     return predict
 

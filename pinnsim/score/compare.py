@@ -51,8 +51,8 @@ class Comparison:
                     row, gene = bad[0]
                     problems.add(
                         "E_DATA_NONFINITE",
-                        f"{len(bad)} {what} readings to be scored are not finite (first: time {self.times[row]:g}, gene "
-                        f"number {gene}); a lane that failed cannot be scored: look at its outcome.",
+                        f"{len(bad)} {what} readings to be scored are not finite (first: time {self.times[row]:g}, "
+                        f"gene number {gene}); a lane that failed cannot be scored: look at its outcome.",
                     )
             if not self.mask.any():
                 problems.add("E_DATA_EMPTY", "no reading is left to score: the mask is empty after the first sample.")
@@ -119,7 +119,9 @@ def evaluate(baseline: AbstractBaseline, split: Split, mode: str = ROLL_OUT) -> 
     """Fit a baseline on the training part of a split and compare it with the test part.
 
     A condition that is in both parts (time blocks) is rolled out from its first training sample, and scored in the
-    held-out blocks; a condition that is only in the test part, from its own first sample.
+    held-out blocks (where `Copy` is interpolation in time); one that is only in the test part, from its own first
+    sample.
+
     **Raises:** `E_USAGE` for one step into a held-out block, whose previous samples may themselves be held out.
     """
     train = {arm.name: arm for arm in arms(split.train)}
@@ -138,5 +140,5 @@ def evaluate(baseline: AbstractBaseline, split: Split, mode: str = ROLL_OUT) -> 
 
 
 def _sample(arm: Arm) -> np.ndarray:
-    """The first sample; where a gene lacks one, 0: it is not scored there, and no other gene's prediction may be NaN."""
+    """The first sample; 0 where a gene lacks one: it is not scored, and its NaN must not reach other genes."""
     return np.where(arm.mask[0], arm.values[0], 0.0)

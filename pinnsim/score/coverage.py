@@ -66,8 +66,8 @@ def coverage_of_draws(
         needed = int(np.ceil(round((1 + max(levels)) / (1 - max(levels)), 9)))
         raise PinnsimError.of(
             "E_USAGE",
-            f"{len(draws)} draws reach levels up to {reach:.2f}, but {max(levels):g} was asked for; give {needed} draws, "
-            "or their mean and sd to `coverage_of_normal`.",
+            f"{len(draws)} draws reach levels up to {reach:.2f}, but {max(levels):g} was asked for; give {needed} "
+            "draws, or their mean and sd to `coverage_of_normal`.",
         )
     tails = [(1 - q) / 2 for q in levels]
     lower, upper = (np.quantile(draws, at, axis=0, method="weibull") for at in (tails, [1 - t for t in tails]))

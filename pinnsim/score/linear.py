@@ -7,8 +7,8 @@ Each step of the fitted arms gives one row per gene, by the trapezoid rule
 and there are far fewer steps than genes, so `A` is shrunk: towards `-I / tau` (each gene forgets by itself) or, for
 `tau` infinite, towards 0. Penalty and `tau` are chosen by holding out blocks of times of the fitted arms and rolling
 out through them from the last sample before, the way the equation will be used. Prediction is exact:
-`x(t) = exp(M t)` applied to `(x, 1)`. This is the discrete linear model of the Inferelator and of dynamical
-Gaussian ridge baselines, in its simplest form.
+`exp(M t)` applied to `(x, 1)`. Finite-difference regression of a linear network equation is that of the Inferelator
+(Bonneau et al. 2006, Genome Biol 7:R36), which shrinks with an L1 norm instead.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LinearODE(AbstractBaseline):
     Missing readings inside an arm are filled by interpolation in time before the fit.
     """
 
-    penalties: tuple[float, ...] = tuple(10.0 ** np.arange(-6.0, 4.0))
+    penalties: tuple[float, ...] = tuple(10.0**power for power in range(-6, 4))
     taus: tuple[float, ...] = (np.inf, 1.0, 1 / 3, 2 / 15, 1 / 20)
     blocks: int = 3
 
@@ -76,7 +76,7 @@ class LinearODE(AbstractBaseline):
             wild.append((equation.growth(), number))
         return steps.solve(*candidates[min(wild)[1]])
 
-    def _folds(self, courses: list[Course]) -> list[tuple[list[Course], tuple[Course, Course]]]:
+    def _folds(self, courses: list[Course]) -> list[tuple[list[Course], Course]]:
         """(training pieces, (sample before the block, the block)) for every block of every arm."""
         folds = []
         for number, (times, values) in enumerate(courses):

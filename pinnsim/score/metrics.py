@@ -41,7 +41,7 @@ def rmse(comparison: Comparison) -> float:
 
 
 def rmse_by_time(comparison: Comparison) -> tuple[Float[np.ndarray, " time"], Float[np.ndarray, " time"]]:
-    """`(times, RMSE at each)`: where along the course a prediction fails. Times at which nothing is scored are left out."""
+    """`(times, RMSE at each)`: where along the course a prediction fails; only times that are scored."""
     times = np.unique(comparison.times[comparison.mask.any(axis=1)])
     error = np.where(comparison.mask, comparison.predicted - comparison.observed, 0.0) ** 2
     rows = [comparison.times == time for time in times]

@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from pinnsim.data.dataset import Dataset
 from pinnsim.errors import PinnsimError, Problems, first
 
@@ -102,7 +104,7 @@ def _pair(dataset: Dataset, fitted: list[str], held: str) -> Split:
 
 
 def _entries(dataset: Dataset) -> set[tuple[str, float]]:
-    seen = dataset.mask.any(axis=(1, 3))
+    seen = np.asarray(dataset.mask.any(axis=(1, 3)))
     return {
         (condition, float(time))
         for condition, times, marks in zip(dataset.conditions, dataset.times, seen, strict=True)

@@ -22,14 +22,14 @@ from rich.table import Table
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.score.compare import Comparison, stacked
 from pinnsim.score.controls import ControlTest, control_test
-from pinnsim.score.metrics import DRAWS, LEVEL, interval, r_change, resample_mse, rmse, skill
+from pinnsim.score.metrics import DRAWS, LEVEL, Interval, interval, r_change, resample_mse, rmse, skill
 
 KINDS = ("model", "control", "baseline")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something to be scored: `kind` is `model`, `baseline` or `control`; a control gives one comparison per shuffle."""
+    """Something to be scored: a `model`, a `baseline`, or a `control` with one comparison per shuffle."""
 
     name: str
     kind: str
@@ -119,7 +119,7 @@ class ScoreTable:
         """One terminal table per group."""
         return [self._grid(direction, mode, rows) for (direction, mode), rows in self.groups().items()]
 
-    def to_text(self, width: int = 110, color: bool = False) -> str:
+    def to_text(self, width: int = 120, color: bool = False) -> str:
         """The tables and the verdicts as text."""
         buffer = io.StringIO()
         console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
@@ -134,9 +134,9 @@ class ScoreTable:
         where = f"{self.data}: " if self.data else ""
         title = f"{where}{direction}, {mode}{made} ({rows[0].n_genes} genes, {rows[0].n_values} readings)"
         grid = Table(title=title, title_justify="left")
-        grid.add_column("what")
+        grid.add_column("what", no_wrap=True)
         grid.add_column("kind")
-        for heading in (f"RMSE ({self.unit})", f"{self.level:.0%} interval", "r of change", "skill", "interval "):
+        for heading in (f"RMSE ({self.unit})", f"{self.level:.0%} interval", "r of change", "skill", "its interval"):
             grid.add_column(heading, justify="right")
         best = self.best_baseline(direction, mode)
         for row in rows:
@@ -217,8 +217,8 @@ def _group(
         rows.append(row)
         if entry.kind == "model" and best is not None:
             verdicts.append(f"{direction}, {mode}: {_verdict(row, error[best], level)}")
-        for model, test in tests.items():
-            whom = f" (against '{model}')" if len(models) > 1 else ""
+        for against, test in tests.items():
+            whom = f" (against '{against}')" if len(models) > 1 else ""
             verdicts.append(f"{direction}, {mode}: {test.sentence(entry.name)}{whom}")
     return rows, verdicts
 
@@ -235,11 +235,11 @@ def _row(
 ) -> ScoreRow:
     own, mine = error[entry.name], resampled[entry.name]
     score = interval(own, mine, level)
-    gain = drop = (math.nan,) * 3
+    gain = drop = Interval(math.nan, math.nan, math.nan)
     if best is not None and resampled[best].min() > 0:
-        gain = tuple(interval(skill(own, error[best]), 1 - mine / resampled[best], level))
+        gain = interval(skill(own, error[best]), 1 - mine / resampled[best], level)
     if reference is not None:
-        drop = tuple(interval(own - error[reference], mine - resampled[reference], level))
+        drop = interval(own - error[reference], mine - resampled[reference], level)
     first = entry.comparisons[0]
     return ScoreRow(
         entry.name,

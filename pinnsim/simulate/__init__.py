@@ -7,4 +7,16 @@ from pinnsim.simulate.run import simulate
 from pinnsim.simulate.solve import solve
 from pinnsim.simulate.steady import SteadyState, steady_state
 
-__all__ = ["ODE", "AbstractInitial", "AtRest", "FromSample", "FromState", "Outcome", "Simulation", "SteadyState", "simulate", "solve", "steady_state"]
+__all__ = [
+    "ODE",
+    "AbstractInitial",
+    "AtRest",
+    "FromSample",
+    "FromState",
+    "Outcome",
+    "Simulation",
+    "SteadyState",
+    "simulate",
+    "solve",
+    "steady_state",
+]

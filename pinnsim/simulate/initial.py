@@ -5,18 +5,24 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from pinnsim.dynamics.rest import infer_at_rest
-from pinnsim.errors import Problems
+from pinnsim.errors import Problems, first
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import PerGene, State
 from pinnsim.simulate.steady import steady_state
 
 
+def _numbers(values: ArrayLike | None) -> Array | None:
+    """Tables give numpy arrays and lists; only device arrays are stacked into lanes."""
+    return None if values is None else jnp.asarray(values, dtype=float)
+
+
 class AbstractInitial(eqx.Module):
-    """A rule that gives one cell's initial state. It sees the phases of the perturbation that act since ever (`start = -inf`)."""
+    """A rule that gives one cell's initial state. It sees the phases of the perturbation that act since ever
+    (`start = -inf`)."""
 
     @abc.abstractmethod
     def state(self, model: CellModel, perturbation: Perturbation) -> State:
@@ -28,9 +34,10 @@ class AbstractInitial(eqx.Module):
 
 
 class AtRest(AbstractInitial):
-    """The steady state before the first switch: the culture was at rest. `guess`: (species,) or `None`, where the search starts."""
+    """The steady state before the first switch: the culture was at rest. `guess`: (species,) or `None`, where the
+    search starts."""
 
-    guess: State | None = None
+    guess: State | None = eqx.field(default=None, converter=_numbers)
 
     def state(self, model: CellModel, perturbation: Perturbation) -> State:
         return steady_state(model.kinetics, perturbation, self.guess).state
@@ -41,9 +48,10 @@ class AtRest(AbstractInitial):
 
 
 class FromSample(AbstractInitial):
-    """At rest as a first sample shows it: readings, (gene,), are inverted to abundances, hidden activities inferred through the network."""
+    """At rest as a first sample shows it: readings, (gene,), are inverted to abundances, hidden activities inferred
+    through the network."""
 
-    readings: PerGene
+    readings: PerGene = eqx.field(converter=_numbers)
 
     def state(self, model: CellModel, perturbation: Perturbation) -> State:
         edits = perturbation.acting(jnp.asarray(-jnp.inf)).at(jnp.zeros(()))
@@ -53,16 +61,24 @@ class FromSample(AbstractInitial):
         readings = np.asarray(self.readings)
         with Problems() as problems:
             if readings.shape != (len(model.table.genes),):
-                problems.add("E_INIT", f"A first sample needs one reading per gene, shape ({len(model.table.genes)},), but has shape {readings.shape}.")
+                problems.add(
+                    "E_INIT",
+                    f"A first sample needs one reading per gene, shape ({len(model.table.genes)},), but has shape "
+                    f"{readings.shape}.",
+                )
             elif not np.isfinite(readings).all():
                 bad = [model.table.genes[i] for i in np.flatnonzero(~np.isfinite(readings))]
-                problems.add("E_INIT", f"The first sample has {len(bad)} readings that are not finite (first: {', '.join(bad[:3])}); fill them or drop these genes.")
+                problems.add(
+                    "E_INIT",
+                    f"The first sample has {len(bad)} readings that are not finite (first: {first(bad)}); fill them or "
+                    "drop these genes.",
+                )
 
 
 class FromState(AbstractInitial):
     """A given state, (species,), in the order of `model.table.species`."""
 
-    given: State
+    given: State = eqx.field(converter=_numbers)
 
     def state(self, model: CellModel, perturbation: Perturbation) -> State:
         return self.given
@@ -75,10 +91,18 @@ def _check_state(state: Array, model: CellModel) -> None:
     values, species = np.asarray(state), model.table.species
     with Problems() as problems:
         if values.shape != (len(species),):
-            problems.add("E_INIT", f"An initial state needs one number per species, shape ({len(species)},), but has shape {values.shape}; see model.table.species.")
+            problems.add(
+                "E_INIT",
+                f"An initial state needs one number per species, shape ({len(species)},), but has shape "
+                f"{values.shape}; see model.table.species.",
+            )
             return
         material = np.asarray(model.kinetics.material())
         for bad, what in ((~np.isfinite(values), "not finite"), (material & (values < 0), "negative")):
             if bad.any():
-                first = ", ".join(f"{species[i]} = {values[i]:g}" for i in np.flatnonzero(bad)[:3])
-                problems.add("E_INIT", f"The initial state has {int(bad.sum())} values that are {what} (first: {first}); abundances must be finite and >= 0.")
+                shown = first(f"{species[i]} = {values[i]:g}" for i in np.flatnonzero(bad))
+                problems.add(
+                    "E_INIT",
+                    f"The initial state has {int(bad.sum())} values that are {what} (first: {shown}); abundances must "
+                    "be finite and >= 0.",
+                )

@@ -11,8 +11,9 @@ from pinnsim.shapes import Scalar
 class ODE(eqx.Module):
     """Deterministic rate equations by an adaptive solver.
 
-    **Arguments:** `rtol`, `atol`: error allowed per step, relative and in abundance units (arrays: sweeping them does not recompile);
-    `solver`: any diffrax solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`: bound on steps between two switch times.
+    **Arguments:** `rtol`, `atol`: error allowed per step, relative and in abundance units (arrays: sweeping them does
+    not recompile); `solver`: any diffrax solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`:
+    bound on steps between two switch times.
 
     Good values: rtol 1e-6 for simulation, 1e-4 for fitting to noisy data, 1e-10 for analysis in float64.
     """

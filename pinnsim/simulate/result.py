@@ -35,8 +35,9 @@ class Outcome(enum.IntEnum):
 class Simulation(eqx.Module):
     """Solved lanes.
 
-    **Arguments:** `times`: (time,); `states`: (lane, time, species), NaN for lanes that failed; `outcome`: (lane,), see `Outcome`; `reached`: (lane,), the last time solved;
-    `readings`: (lane, time, gene), what the instrument would show, or `None`.
+    **Arguments:** `times`: (time,); `states`: (lane, time, species), NaN for lanes that failed; `outcome`: (lane,),
+    see `Outcome`; `reached`: (lane,), the last time solved; `readings`: (lane, time, gene), what the instrument would
+    show, or `None`.
     """
 
     times: Times
@@ -60,19 +61,24 @@ class Simulation(eqx.Module):
         return self.states[..., self.species.index(species)]
 
     def raise_failures(self) -> "Simulation":
-        """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes are done."""
+        """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes
+        are done."""
         with Problems() as problems:
-            for lane, outcome, reached, ratio in zip(self.lanes, np.asarray(self.outcome), np.asarray(self.reached), self.stiffness, strict=True):
+            for lane, outcome, reached, ratio in zip(
+                self.lanes, np.asarray(self.outcome), np.asarray(self.reached), self.stiffness, strict=True
+            ):
                 if outcome != Outcome.DONE:
-                    advice = "use ODE(solver=diffrax.Kvaerno5())" if ratio > 1e3 else "raise max_steps or loosen rtol"
+                    ended = Outcome(int(outcome))
                     problems.add(
                         "E_SOLVER",
-                        f"lane '{lane}' {Outcome(int(outcome)).sentence}: stopped at t={reached:.4g} {self.time_unit}; stiffness ratio ~{ratio:.0e}: {advice}.",
+                        f"lane '{lane}' {ended.sentence}: stopped at t={reached:.4g} {self.time_unit}; stiffness ratio "
+                        f"~{ratio:.0e}: {_remedy(ended, ratio)}.",
                     )
         return self
 
     def to_xarray(self) -> xr.DataTree:
-        """A tree with `abundance` (lane, time, species), `hidden` activities where the model has them, `reading` and `outcome`, with units."""
+        """A tree with `abundance` (lane, time, species), `hidden` activities where the model has them, `reading` and
+        `outcome`, with units."""
         lanes = {"lane": list(self.lanes)}
         time = ("time", np.asarray(self.times), {"units": self.time_unit})
         hidden = np.array([name.endswith((".activity", ".input")) for name in self.species], dtype=bool)
@@ -81,23 +87,43 @@ class Simulation(eqx.Module):
         def part(keep: np.ndarray, label: str, units: str) -> xr.Dataset:
             names = [name for name, kept in zip(self.species, keep, strict=True) if kept]
             array = xr.DataArray(
-                states[..., keep], dims=("lane", "time", "species"), coords={**lanes, "time": time, "species": names}, attrs={"units": units}
+                states[..., keep],
+                dims=("lane", "time", "species"),
+                coords={**lanes, "time": time, "species": names},
+                attrs={"units": units},
             )
             return xr.Dataset({label: array})
 
         root = xr.Dataset(
-            {"outcome": ("lane", np.asarray(self.outcome), {"meaning": "; ".join(f"{o.value} {o.sentence}" for o in Outcome)})}, coords=lanes
+            {
+                "outcome": (
+                    "lane",
+                    np.asarray(self.outcome),
+                    {"meaning": "; ".join(f"{o.value} {o.sentence}" for o in Outcome)},
+                )
+            },
+            coords=lanes,
         )
         nodes = {"/": root, "/species": part(~hidden, "abundance", "relative abundance")}
         if hidden.any():
             nodes["/hidden"] = part(hidden, "log_activity", "natural log, relative")
         if self.readings is not None:
             reading = xr.DataArray(
-                np.asarray(self.readings), dims=("lane", "time", "gene"), coords={**lanes, "time": time, "gene": list(self.genes)},
+                np.asarray(self.readings),
+                dims=("lane", "time", "gene"),
+                coords={**lanes, "time": time, "gene": list(self.genes)},
                 attrs={"units": "log2 intensity, or the readout's own unit"},
-            )  # fmt: skip
+            )
             nodes["/readout"] = xr.Dataset({"reading": reading})
         return xr.DataTree.from_dict(nodes)
+
+
+def _remedy(ended: Outcome, stiffness: float) -> str:
+    if ended == Outcome.NOT_FINITE:
+        return "look for NaN in this lane's parameters, doses and initial state"
+    if ended == Outcome.NOT_SETTLED:
+        return "start from FromState(...) or FromSample(...), or give AtRest a guess"
+    return "use ODE(solver=diffrax.Kvaerno5())" if stiffness > 1e3 else "raise max_steps or loosen rtol"
 
 
 def mask_failed(states: Array, failed: Array) -> Array:
@@ -106,7 +132,8 @@ def mask_failed(states: Array, failed: Array) -> Array:
 
 
 def stiffness_ratio(jacobian: Array) -> float:
-    """Largest over smallest rate |Re lambda| of a Jacobian, on the host; infinite when a rate is zero or the Jacobian is not finite."""
+    """Largest over smallest rate |Re lambda| of a Jacobian, on the host; infinite when a rate is zero or the Jacobian
+    is not finite."""
     matrix = np.asarray(jax.device_get(jacobian))
     if not np.isfinite(matrix).all():
         return float("inf")

@@ -1,7 +1,8 @@
 """The one solving function: one cell, one perturbation, one method; everything else maps over it.
 
-A perturbation's starts and stops cut the span into segments; each is solved on its own, so no step straddles a switch, and a held species is set at the start of its segment.
-The number of segments depends on the number of phases only, so that times, doses and kinds of perturbations can be swept in one compiled program.
+A perturbation's starts and stops cut the span into segments; each is solved on its own, so no step straddles a
+switch, and a held species is set at the start of its segment. The number of segments depends on the number of phases
+only, so that times, doses and kinds of perturbations can be swept in one compiled program.
 """
 
 from typing import NamedTuple
@@ -18,9 +19,12 @@ from pinnsim.shapes import Scalar, State, Times, Trajectory
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome
 
+_Carry = tuple[State, Int[Array, ""], Scalar]  # state, outcome so far, last time solved
+
 
 class Solution(NamedTuple):
-    """States at the asked times, (time, species), the outcome code, and the last time reached. States of a failed solve are not masked here."""
+    """States at the asked times, (time, species), the outcome code, and the last time reached. States of a failed
+    solve are not masked here."""
 
     states: Trajectory
     outcome: Int[Array, ""]
@@ -28,11 +32,17 @@ class Solution(NamedTuple):
 
 
 def solve(
-    kinetics: AbstractKinetics, times: Times, perturbation: Perturbation, state: State, method: ODE, start: Scalar | None = None
+    kinetics: AbstractKinetics,
+    times: Times,
+    perturbation: Perturbation,
+    state: State,
+    method: ODE,
+    start: Scalar | None = None,
 ) -> Solution:
     """Solves `dx/dt = f(t, x, perturbation)` from `state` at `start` (default `times[0]`) and reports it at `times`.
 
-    **Arguments:** `times`: (time,), increasing; `state`: (species,); `method`: `ODE(...)`. Pure: use it under `jit`, `vmap` and `grad`.
+    **Arguments:** `times`: (time,), increasing; `state`: (species,); `method`: `ODE(...)`. Pure: use it under `jit`,
+    `vmap` and `grad`.
     """
     kinetics = resolve(kinetics)
     # A time axis in the state's precision: a float32 session must not be promoted by a float64 default.
@@ -42,15 +52,23 @@ def solve(
     cuts = jnp.clip(perturbation.switch_times().astype(state.dtype), first, last)
     edges = jnp.concatenate([first[None], cuts, last[None]])
 
-    def segment(carry: tuple[State, Array], ends: tuple[Scalar, Scalar]) -> tuple[tuple[State, Array], tuple[Trajectory, Array, Scalar]]:
-        state, failed = carry
+    def segment(carry: _Carry, ends: tuple[Scalar, Scalar]) -> tuple[_Carry, Trajectory]:
+        state, outcome, reached = carry
         left, right = ends
         local = perturbation.during(left, right)
-        edits = local.at(left)
+        # Inside the segment, because a dose that is still being absorbed does not hold yet at its very start.
+        edits = local.at(0.5 * (left + right))
         state = jnp.where(edits.hold & (right > left), edits.level, state)
+        # What failed, or cannot start, is not solved further: an adaptive solver would grind through all its steps, and
+        # numbers out of range would poison the gradients of other lanes.
+        able = jnp.all(jnp.isfinite(kinetics.vector_field(left, state, local)))
+        going = (outcome == Outcome.DONE) & able
+        outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
+        right = jnp.where(going, right, left)
         inside = jnp.clip(times, left, right)
         solution = dfx.diffeqsolve(
-            dfx.ODETerm(kinetics.vector_field),
+            # diffrax's type for a time is wider than ours.
+            dfx.ODETerm(kinetics.vector_field),  # type: ignore[arg-type]
             method.solver,
             left,
             right,
@@ -64,18 +82,17 @@ def solve(
             throw=False,
         )
         saved, final = solution.ys
-        ok = solution.result == dfx.RESULTS.successful
-        end = jnp.where(right > left, final[0], state)
-        bad = ~ok | ~jnp.all(jnp.isfinite(end))
+        complete = solution.result == dfx.RESULTS.successful
+        finite = jnp.all(jnp.isfinite(final[0]))
+        here = jnp.where(complete, jnp.where(finite, Outcome.DONE, Outcome.NOT_FINITE), Outcome.MAX_STEPS)
         # The last saved time that is still finite tells how far a failed solve came.
-        finite = jnp.all(jnp.isfinite(saved), axis=-1)
-        reached = jnp.where(bad, jnp.max(jnp.where(finite, inside, left)), right)
-        return (end, failed | bad), (saved, ok, reached)
+        good = jnp.all(jnp.isfinite(saved), axis=-1)
+        last_good = jnp.where(complete & finite, right, jnp.max(jnp.where(good, inside, left)))
+        state = jnp.where(finite & (right > left), final[0], state)
+        return (state, jnp.where(going, here, outcome), jnp.where(going, last_good, reached)), saved
 
-    (_, failed), (saved, ok, reached) = jax.lax.scan(segment, (state, jnp.zeros((), bool)), (edges[:-1], edges[1:]))
-    # Each asked time is reported by the first segment that reaches it, so that a value at a switch is the one before it.
+    begin = (state, jnp.asarray(Outcome.DONE.value, dtype=int), first)
+    (_, outcome, reached), saved = jax.lax.scan(segment, begin, (edges[:-1], edges[1:]))
+    # Each asked time is reported by the first segment that reaches it: a value at a switch is the one before it.
     owner = jnp.clip(jnp.searchsorted(edges[1:], times), 0, len(cuts))
-    states = saved[owner, jnp.arange(times.shape[0])]
-    outcome = jnp.where(failed, jnp.where(jnp.all(ok), Outcome.NOT_FINITE, Outcome.MAX_STEPS), Outcome.DONE)
-    unfinished = jnp.where(ok, jnp.inf, reached)
-    return Solution(states, outcome, jnp.where(failed, jnp.minimum(jnp.min(unfinished), last), last))
+    return Solution(saved[owner, jnp.arange(times.shape[0])], outcome, reached)

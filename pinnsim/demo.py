@@ -1,0 +1,246 @@
+"""The demonstration: the main job, end to end, on real measurements.
+
+Reads the embedded carbon-shift time courses, fits a constrained model to one arm and predicts the
+other (and the reverse), prints the score beside every baseline and control, then perturbs a model of both arms:
+knock-outs, a pulse that is withdrawn, and the landscape with its attractors. Everything it shows it also writes.
+"""
+
+import dataclasses
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from rich.console import Console
+
+from pinnsim import shelf
+from pinnsim.data.carbon_shift import CAVEATS
+from pinnsim.fit import Evaluation, cross_condition, cultures
+from pinnsim.fit.effects import with_effects_at_rest
+from pinnsim.fit.evaluate import ALL, REAL
+from pinnsim.formats.bundle import save_model
+from pinnsim.formats.simulation import save_simulation
+from pinnsim.judge import coverage, judge
+from pinnsim.landscape import Attractors, find_attractors, principal_components
+from pinnsim.model import CellModel
+from pinnsim.parameter import resolve
+from pinnsim.plot import Mark, fit_panels, knockout_heatmap, landscape_2d, prior_posterior, pulse_panel, save, score_bars
+from pinnsim.plot import Path as Course
+from pinnsim.project import Project, ScorePlan, load_project
+from pinnsim.report import Report
+from pinnsim.score import ScoreTable
+from pinnsim.simulate import AtRest, FromSample, FromState, simulate
+from pinnsim.tree import lane
+
+_PROJECT = "carbon_shift"
+_REST = {"glc_mal": "signal(glucose)=1", "mal_glc": "signal(malate)=1"}
+_BOTH = "signal(glucose)=1, signal(malate)=1"
+_LATE = ", signal(late)=1"
+_PULSE = (0.0, 10.0)
+_BACK = 0.27  # log2: the standard error of a mean of three arrays; closer than this, no experiment could tell
+_TIMES = np.linspace(0.0, 150.0, 76)
+
+
+@dataclasses.dataclass
+class Demo:
+    """What the stages of the demonstration share: where it writes, what it fits, and how it speaks."""
+
+    out: Path
+    project: Project
+    console: Console
+    progress: bool
+    report: Report
+    starts: int
+
+    def show(self, picture: Axes | list[Axes], name: str, caption: str) -> None:
+        """Saves a picture and puts it into the report."""
+        path = save(picture, self.out / f"{name}.png")
+        self.report.picture(path, caption)
+
+
+def run_demo(out: Path, smoke: bool = False, progress: bool = True) -> None:
+    """Runs the whole demonstration and writes `report.html`, pictures, the model bundle, simulations and `scores.json`.
+
+    **Arguments:** `out`: a folder, made when absent; `smoke`: tiny fits, to see that everything works (its numbers mean
+    nothing); `progress`: bars on the terminal.
+    """
+    began = time.time()
+    out.mkdir(parents=True, exist_ok=True)
+    demo = _begin(out, smoke, progress)
+    evaluation, table = _score(demo)
+    models = _fitted(demo, evaluation)
+    _knockouts(demo, models)
+    _pulse(demo, models)
+    _landscape(demo, models)
+    demo.report.provenance(data=demo.project.dataset.source, caveats=CAVEATS, digest=demo.project.dataset.digest())
+    demo.report.write(out / "report.html")
+    spent = time.time() - began
+    scores = {**table.to_dict(), "seconds": round(spent, 1), "smoke": smoke}
+    (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
+    demo.console.print(f"Done in {spent:.0f} s. Open [bold]{out / 'report.html'}[/bold]; next: pinnsim simulate {out / 'model'} --help")
+
+
+def _begin(out: Path, smoke: bool, progress: bool) -> Demo:
+    project = load_project(shelf.experiment_path(_PROJECT).with_suffix(".toml"))
+    # One start and few controls keep the demonstration short; experiments/carbon_shift.py runs the full protocol.
+    fit = project.config.fit.model_copy(update={"starts": 1, "keep": 1, "trajectory_steps": 10})
+    score = ScorePlan(shuffles=4, late=project.config.score.late, relaxation=project.config.score.relaxation)
+    if smoke:
+        fit, score = fit.model_copy(update={"collocation_steps": 10, "trajectory_steps": 1}), score.model_copy(update={"shuffles": 1})
+    project = dataclasses.replace(project, config=project.config.model_copy(update={"fit": fit, "score": score}))
+    report = Report("pinnsim: carbon shifts of Bacillus subtilis", "Fit one shift, predict the opposite one, perturb, and see where the cell goes")
+    demo = Demo(out, project, Console(), progress, report, 4 if smoke else 16)
+    demo.console.rule("pinnsim demo: Bacillus subtilis between two sugars")
+    demo.console.print(project.measured.describe(), highlight=False)
+    for caveat in CAVEATS:
+        demo.console.print(f"  caveat: {caveat}", highlight=False)
+    counts = Counter(project.prior.source)
+    for source, count in counts.items():
+        demo.console.print(f"  half-life prior of {count} genes: {source}", highlight=False)
+    if smoke:
+        demo.console.print("[bold]SMOKE RUN: tiny fits, the numbers below mean nothing.[/bold]")
+        report.section("Smoke run").text("Tiny fits: this report shows that everything works; its numbers mean nothing.")
+    return demo
+
+
+def _score(demo: Demo) -> tuple[Evaluation, ScoreTable]:
+    """Cross-arm prediction beside baselines and controls."""
+    project = demo.project
+    plan = project.config
+    evaluation = cross_condition(
+        plan.model, project.network, project.prior, project.dataset, plan.fit, shuffles=plan.score.shuffles, progress=demo.progress
+    )
+    table = judge(evaluation, project.dataset, late=plan.score.late, relaxation=plan.score.relaxation, name="carbon shift")
+    real = [p for p in evaluation.predictions if p.variant == REAL]
+    held = coverage(evaluation, real)
+    for grid in table.to_rich():
+        demo.console.print(grid)
+    sentences = [*table.verdicts, *held.sentences()]
+    for sentence in sentences:
+        demo.console.print(sentence, markup=False, highlight=False)
+    report = demo.report
+    report.section("Honest score: one arm fitted, the other predicted from its first sample").verdicts(sentences)
+    report.text("RMSE over genes and all times after the first, log2 intensity. Skill is the reduction of RMSE against the best baseline.")
+    shown = ["direction", "name", "kind", "rmse", "lo", "hi", "r_change", "skill", "skill_lo", "skill_hi"]
+    report.table(table.to_frame()[shown].round(3), "Every baseline and control, with 95 % bootstrap intervals over genes.")
+    demo.show(score_bars(table), "scores", "Error of the model, the baselines and the controls, both directions.")
+    for p in real:
+        caption = f"Predicted, not fitted: {p.predicted}, from its first sample by a model that saw {p.fitted} only. Band: model and measurement error are not included, members only."
+        picture = fit_panels(project.measured, p.predicted, p.times, p.members, label="predicted from the first sample", title=f"{p.predicted}, predicted by a fit to {p.fitted}")
+        demo.show(picture, f"predicted_{p.predicted}", caption)
+    return evaluation, table
+
+
+def _fitted(demo: Demo, evaluation: Evaluation) -> CellModel:
+    """The model of both arms, with the effects of each sugar read from the cultures at rest; saved as a bundle."""
+    project, prior = demo.project, evaluation.prior
+    data = cultures(project.dataset, prior.center.table, substeps=project.config.fit.substeps)
+    models = with_effects_at_rest(evaluation.ensemble(ALL), prior, data)
+    save_model(demo.out / "model", models, project.config.model, project.network, project.prior, data_digest=project.dataset.digest())
+    gate = float(np.mean(np.asarray(resolve(models).kinetics.residual.gate)))
+    rows = evaluation.fits.table
+    demo.report.section("The fitted model").text(
+        f"Fitted to both arms: {project.config.model.layers} layers, {len(project.network.edges)} signed edges from {len(project.network.regulators)} regulators, "
+        f"hidden activities of all regulators. Residual gate: {gate:.2f} (0: no neural correction is used; what was learned are rates)."
+    )
+    terms = ["objective", "data", "kinetics", "network", "hidden", "outcome"]
+    demo.report.table(rows[[c for c in terms if c in rows]].round(1), "Objective of every fit, nats, by named terms.")
+    decay = np.asarray(resolve(models).kinetics.decay)
+    rate = project.prior.rate
+    picture = prior_posterior(project.dataset.genes, np.log(2) / decay, np.log(2) / np.asarray(rate.median), np.asarray(rate.log_sd), time_unit="min")
+    demo.show(picture, "half_lives", "mRNA half-lives: fitted values against the prior that each gene got.")
+    demo.report.table(project.prior.report().groupby("source", as_index=False).agg(genes=("gene", "count"), half_life_min=("half_life", "median")), "Which prior the genes got.")
+    return models
+
+
+def _knockouts(demo: Demo, models: CellModel) -> None:
+    """Knock-outs of the main regulators in cultures at rest on glucose."""
+    model, network = lane(models, 0), demo.project.network
+    targets = Counter(network.regulators[s] for s in np.asarray(network.source))
+    chosen = ["ccpA", "ccpN"] + [name for name, _ in targets.most_common() if name not in ("ccpA", "ccpN")][:6]
+    treatments = [f"{_REST['glc_mal']}", *(f"{_REST['glc_mal']}, {name}=0" for name in chosen)]
+    result = simulate(model, _TIMES[:2], treatments, initial=AtRest()).raise_failures()
+    save_simulation(demo.out / "knockouts.zarr", result.to_xarray())
+    readings = np.asarray(result.readings)[:, 0]
+    changes = readings[1:] - readings[0]
+    top = pd.DataFrame(
+        [
+            {"knock-out": name, "most changed": ", ".join(f"{model.table.genes[g]} {row[g]:+.1f}" for g in _largest(row, model.table.genes.index(name)))}
+            for name, row in zip(chosen, changes, strict=True)
+        ]
+    )
+    demo.console.print("Knock-outs at rest on glucose, largest changes (log2, simulated):", highlight=False)
+    for _, row in top.iterrows():
+        demo.console.print(f"  {row['knock-out']:6s} {row['most changed']}", highlight=False)
+    demo.report.section("Knock-outs of the main regulators (simulated)").table(top, "Largest changes at rest on glucose, log2; the removed gene itself is left out.")
+    demo.show(knockout_heatmap(changes, chosen, model.table.genes), "knockouts", "Change of expression at rest on glucose after each knock-out, simulated.")
+
+
+def _pulse(demo: Demo, models: CellModel) -> None:
+    """Malate for ten minutes, then withdrawn: does the cell come back?"""
+    project = demo.project
+    sample = FromSample(jnp.asarray(project.dataset.values[project.dataset.conditions.index("glc_mal"), 0, 0]))
+    start, stop = _PULSE
+    treatments = [f"{_REST['glc_mal']}, signal(malate)=1@{start:g}:{stop:g}", f"{_REST['glc_mal']}, signal(malate)=1@{start:g}:"]
+    result = simulate(lane(models, 0), _TIMES, treatments, initial=sample).raise_failures()
+    save_simulation(demo.out / "pulse.zarr", result.to_xarray())
+    changes = np.asarray(result.readings) - np.asarray(result.readings)[:, :1]
+    distance = np.sqrt((changes**2).mean(axis=-1))
+    farthest, left = distance[0].max(), distance[0, -1]
+    back = _TIMES[np.flatnonzero(distance[0] > _BACK)[-1]] if (distance[0] > _BACK).any() else 0.0
+    verdict = "comes back" if left < _BACK else "does not come back"
+    text = (
+        f"A malate pulse of {stop - start:g} min moves the culture {farthest:.2f} log2 (rms) from rest; after it is withdrawn the cell {verdict}: "
+        f"{left:.2f} log2 away at {_TIMES[-1]:g} min, below the measurement's error of {_BACK} log2 from {back:.0f} min on. Left on, it ends {distance[1, -1]:.2f} away."
+    )
+    demo.console.print(text, highlight=False)
+    shown = {model_gene: changes[0, :, g] for g, model_gene in ((g, project.dataset.genes[g]) for g in np.argsort(-np.abs(changes[0]).max(axis=0))[:5])}
+    demo.report.section("A pulse that is withdrawn (simulated)").text(text)
+    picture = pulse_panel(_TIMES, distance[0], shown, _PULSE, signal="malate", time_unit="min", threshold=_BACK, simulated=True)
+    demo.show(picture, "pulse", "Malate for ten minutes on a glucose culture: distance from rest, and the genes that moved most.")
+
+
+def _landscape(demo: Demo, models: CellModel) -> None:
+    """The two-valley picture: both arms flow into one attractor."""
+    project, model = demo.project, lane(models, 0)
+    samples = np.asarray(project.dataset.values)[:, 0, 0]
+    courses, rests = [], []
+    for k, condition in enumerate(project.dataset.conditions):
+        given = project.dataset.treatments[k]
+        result = simulate(model, _TIMES, given, initial=FromSample(jnp.asarray(samples[k]))).raise_failures()
+        save_simulation(demo.out / f"{condition}.zarr", result.to_xarray())
+        rests.append(np.asarray(result.states)[0, 0])
+        courses.append(Course(condition, np.asarray(project.dataset.times)[k], np.asarray(project.dataset.values)[k, 0], np.asarray(result.readings)))
+    found = {
+        "glucose": find_attractors(model, _REST["glc_mal"], starts=demo.starts, states=np.array(rests)),
+        "malate": find_attractors(model, _REST["mal_glc"], starts=demo.starts, states=np.array(rests)),
+        "both sugars": find_attractors(model, _BOTH, starts=demo.starts, states=np.array(rests)),
+        "both, late": find_attractors(model, _BOTH + _LATE, starts=demo.starts, states=np.array(rests)),
+    }
+    mixtures = rests[0] + np.linspace(0, 1, 7)[1:-1, None] * (rests[1] - rests[0])
+    flow = np.asarray(simulate(model, _TIMES, [_BOTH] * len(mixtures), initial=[FromState(jnp.asarray(state)) for state in mixtures]).readings)
+    readout = eqx.filter_vmap(resolve(model).observation.readout)
+    marks, rows = [], []
+    for name, attractors in found.items():
+        demo.console.print(f"Landscape under {name}: {attractors.describe()}", highlight=False)
+        rows.append(attractors.table().assign(medium=name))
+        marks += [Mark(name, np.asarray(readout(model.kinetics.layer(attractors.states, "rna")))[i], attractors.stability[i]) for i in range(len(attractors.names))]
+    projection = principal_components(np.concatenate([course.measured for course in courses if course.measured is not None]), project.dataset.genes)
+    demo.report.section("Landscape: where the cells go").text(_story(found))
+    demo.report.table(pd.concat(rows)[["medium", *[c for c in rows[0] if c != "medium"]]].round(4), "Fixed points from many starts, with stability from the Jacobian's eigenvalues.")
+    picture = landscape_2d(projection, courses, marks, flow=flow, time_unit="min", labelled_times=(5, 25, 60, 150), title="Two valleys, one attractor: both arms end together")
+    demo.show(picture, "landscape", "Expression in two principal components: measured arms, the model's courses, courses from mixed starts, and fixed points.")
+
+
+def _story(found: dict[str, Attractors]) -> str:
+    return " ".join(f"Under {name}: {attractors.describe()}" for name, attractors in found.items())
+
+
+def _largest(row: np.ndarray, own: int) -> list[int]:
+    order = [int(g) for g in np.argsort(-np.abs(row)) if g != own]
+    return order[:5]

@@ -1,0 +1,138 @@
+"""Experiments: a question, a frozen plan, a run, and a results file that keeps every number, failing ones included.
+
+An experiment is a file `experiments/<name>.py` beside `<name>.toml`, with `QUESTION`, `SMOKE` (what a quick run replaces) and `run(plan, out, progress)`, which returns `Findings`. Run at full size
+it writes `experiments/results/<name>.json` and its picture; continuous integration runs the SMOKE size.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import os
+import platform
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pinnsim import enable_x64
+from pinnsim.errors import PinnsimError, did_you_mean
+from pinnsim.shelf import experiments_folder
+
+_PACKAGES = ("pinnsim", "jax", "equinox", "diffrax", "optax", "numpy", "scipy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Acceptance:
+    """One numeric bar: `what` is measured, its `value`, the `bar`, and whether lower or higher is better."""
+
+    what: str
+    value: float
+    bar: float
+    better: str = "lower"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value reaches the bar; not a number never does."""
+        return self.value <= self.bar if self.better == "lower" else self.value >= self.bar
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row of a results file."""
+        return {"what": self.what, "value": self.value, "bar": self.bar, "better": self.better, "holds": self.holds}
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a run found: numbers by name, the baselines' numbers, acceptance rows, notes in plain words."""
+
+    metrics: dict[str, Any]
+    baselines: dict[str, Any] = dataclasses.field(default_factory=dict)
+    acceptance: tuple[Acceptance, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def load_experiment(name: str) -> ModuleType:
+    """The module of an experiment on the shelf. **Raises** `E_EXPERIMENT_UNKNOWN`."""
+    folder = experiments_folder()
+    path = folder / f"{name}.py"
+    if not path.exists():
+        known = sorted(p.stem for p in folder.glob("*.py"))
+        raise PinnsimError.of("E_EXPERIMENT_UNKNOWN", f"no experiment '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}.")
+    spec = importlib.util.spec_from_file_location(f"pinnsim_experiment_{name}", path)
+    if spec is None or spec.loader is None:
+        raise PinnsimError.of("E_EXPERIMENT_UNKNOWN", f"'{path.name}' cannot be loaded as a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read_plan(name: str, *, smoke: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The frozen plan of an experiment, with the SMOKE replacements merged in when given."""
+    plan = tomllib.loads((experiments_folder() / f"{name}.toml").read_text())
+    return merged(plan, smoke or {})
+
+
+def merged(plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """A nested dictionary with nested changes."""
+    return {
+        **plan,
+        **{k: merged(plan[k], v) if isinstance(v, dict) and isinstance(plan.get(k), dict) else v for k, v in changes.items()},
+    }
+
+
+def results(name: str, plan: dict[str, Any], findings: Findings) -> dict[str, Any]:
+    """The content of a results file."""
+    import jax
+
+    return {
+        "experiment": name,
+        "plan": plan,
+        "seeds": plan.get("seeds", [plan.get("fit", {}).get("seed", 0)]),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
+        "machine": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "device": jax.devices()[0].device_kind},
+        "metrics": findings.metrics,
+        "baselines": findings.baselines,
+        "acceptance": [row.to_dict() for row in findings.acceptance],
+        "notes": list(findings.notes),
+    }
+
+
+def write_results(folder: Path, name: str, plan: dict[str, Any], findings: Findings) -> Path:
+    """Writes `<name>.json` into `folder`, keys in order, numbers to 6 significant digits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(_rounded(results(name, plan, findings)), indent=1) + "\n")
+    return path
+
+
+def main(file: str, argv: list[str] | None = None) -> int:
+    """The command line of an experiment file: `python experiments/<name>.py [--smoke] [--out FOLDER]`."""
+    name = Path(file).stem
+    module = sys.modules["__main__"]
+    parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=module.QUESTION)
+    parser.add_argument("--smoke", action="store_true", help="a quick run at small size, to see that it works; its numbers mean nothing")
+    parser.add_argument("--out", type=Path, default=None, help="where pictures and results go (default: experiments/results, smoke runs: out/NAME)")
+    options = parser.parse_args(argv)
+    enable_x64()
+    out = options.out or (Path("out") / name if options.smoke else Path(file).resolve().parent / "results")
+    out.mkdir(parents=True, exist_ok=True)
+    plan = read_plan(name, smoke=module.SMOKE if options.smoke else None)
+    findings = module.run(plan, out, progress=True)
+    path = write_results(out, name, plan, findings)
+    for row in findings.acceptance:
+        print(f"{'holds' if row.holds else 'FAILS'}: {row.what}: {row.value:.6g} (bar {row.bar:g}, {row.better} is better)")
+    print(f"written: {path}")
+    return 0
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    number = float(value)
+    return float(f"{number:.6g}") if number == number and abs(number) != float("inf") else None

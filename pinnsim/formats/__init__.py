@@ -1,0 +1,1 @@
+"""What is written and read: configurations (`toml`), model bundles (`bundle`) and simulations (`simulation`)."""

@@ -1,0 +1,99 @@
+"""Fixed points with a certificate: polished, told apart, and classified by the eigenvalues of their Jacobian.
+
+A point counts only with its residual below `1e3 eps` (`steady_state`), so a place where the flow is merely slow (a
+ghost) does not. Stability is read off the eigenvalues of the Jacobian (exact, by automatic differentiation) at the
+polished point and nothing else: all real parts below 0: stable; Morse index = number of real parts above 0. What has a
+zero real part within rounding is called marginal, not stable (conserved totals do that).
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.landscape.coordinates import coordinates, distance, floors
+from pinnsim.perturbation import Perturbation
+from pinnsim.shapes import Scalar, State
+from pinnsim.simulate import Outcome, steady_state
+
+_ZERO = 1e-10  # real parts below this times the Jacobian's norm are zero within the rounding of its entries
+
+
+@eqx.filter_jit
+def jacobian_at(kinetics: AbstractKinetics, acting: Perturbation, state: State) -> Array:
+    """d f_i / d x_j, (species, species)."""
+    return jax.jacfwd(lambda x: kinetics.vector_field(jnp.zeros(()), x, acting))(state)
+
+
+@eqx.filter_jit
+def polish(kinetics: AbstractKinetics, acting: Perturbation, guess: State) -> tuple[State, Scalar, Array]:
+    """The fixed point found from a guess, its residual, and whether it is certified."""
+    found = steady_state(kinetics, acting, guess)
+    return found.state, found.residual, found.outcome == Outcome.DONE
+
+
+class FixedPoints:
+    """Distinct fixed points found so far, each with its certificate."""
+
+    def __init__(self, kinetics: AbstractKinetics, acting: Perturbation, tolerance: float) -> None:
+        self.kinetics, self.acting, self.tolerance = kinetics, acting, tolerance
+        self.material, self.floor = np.asarray(kinetics.material()), floors(kinetics)
+        self.free = ~np.asarray(acting.hold[0] > 0)
+        self.states: list[np.ndarray] = []
+        self.residuals: list[float] = []
+        self.eigenvalues: list[np.ndarray] = []
+        self.stability: list[str] = []
+        self.index: list[int] = []
+
+    def nearest(self, state: np.ndarray) -> int | None:
+        """The stable point that a state has reached to the square root of the tolerance, if there is one."""
+        for number, kind in enumerate(self.stability):
+            if kind == "stable" and self._gap(state, self.states[number]) < np.sqrt(self.tolerance):
+                return number
+        return None
+
+    def polish(self, guess: np.ndarray) -> int | None:
+        """The fixed point found from a guess, added when it is new; `None` when there is none with a certificate."""
+        found, residual, certified = polish(self.kinetics, self.acting, jnp.asarray(guess))
+        if not certified:
+            return None
+        state = np.asarray(found)
+        for number, known in enumerate(self.states):
+            if self._gap(state, known) < self.tolerance:
+                return number
+        jacobian = np.asarray(jacobian_at(self.kinetics, self.acting, found))[np.ix_(self.free, self.free)]
+        if not np.isfinite(jacobian).all():
+            return None
+        values = np.linalg.eigvals(jacobian).astype(complex)
+        values = values[np.argsort(-values.real, kind="stable")]
+        kind, index = classify(values, float(np.linalg.norm(jacobian, 2)) if jacobian.size else 0.0)
+        self.states.append(state)
+        self.residuals.append(float(residual))
+        self.eigenvalues.append(values)
+        self.stability.append(kind)
+        self.index.append(index)
+        return len(self.states) - 1
+
+    def far(self, state: np.ndarray, number: int) -> float:
+        """Distance in coordinates from a state to a point."""
+        a, b = (
+            coordinates(jnp.asarray(x), self.floor, jnp.asarray(self.material)) for x in (state, self.states[number])
+        )
+        return float(distance(a, b))
+
+    def _gap(self, a: np.ndarray, b: np.ndarray) -> float:
+        """Largest relative difference of two states; rare species are measured against a thousandth of the largest."""
+        size = np.maximum(np.abs(a), np.abs(b))
+        largest = size[self.material].max(initial=0.0)
+        return float(np.max(np.abs(a - b) / (size + np.where(self.material, 1e-3 * largest + 1e-300, 1.0))))
+
+
+def classify(values: np.ndarray, norm: float) -> tuple[str, int]:
+    """Kind and Morse index from eigenvalues; real parts within rounding of the matrix count as zero."""
+    zero = _ZERO * norm
+    index = int((values.real > zero).sum())
+    if index:
+        return ("unstable" if index == len(values) else "saddle"), index
+    return ("marginal" if (np.abs(values.real) <= zero).any() else "stable"), 0

@@ -1,0 +1,289 @@
+"""Push the ball up a hill, let go, and say in which valley it settles: dose x duration x settle.
+
+A push multiplies every number of a template treatment by a dose and lasts for a duration; then only the background
+acts, and after `settle` the state is compared with the known attractors. All lanes are one compiled program in which
+doses, durations and settling times are arrays: sweeping them never recompiles.
+
+How a dose enters: `signal`, `drive` and `hold` are dose x number; factors (`SPI1*1`, `activity(...)*1`) are
+dose x number too, so a template `SPI1*1` at dose 4 is a four-fold over-expression; of an edit with a threshold
+(`{ic50=...}`) the concentration is multiplied, and its full effect stays.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+from numpy.typing import ArrayLike
+
+from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.errors import PinnsimError, Problems
+from pinnsim.landscape.attractors import Attractors
+from pinnsim.landscape.coordinates import (
+    coordinates,
+    distance,
+    floors,
+    in_chunks,
+    kinetics_of,
+    out_of_chunks,
+    require_states,
+    resolved,
+)
+from pinnsim.model import CellModel
+from pinnsim.perturbation import Perturbation
+from pinnsim.shapes import Scalar, State
+from pinnsim.simulate import ODE, Outcome, solve
+from pinnsim.treatment import NONE, Edit, Treatment, as_treatment
+
+NOWHERE = -1  # no known attractor within the threshold
+
+
+class Program(eqx.Module):
+    """What all lanes share: equations, start, the push at dose 0 and per unit of dose, background, attractors."""
+
+    kinetics: AbstractKinetics
+    state: State
+    zero: Perturbation
+    slope: Perturbation
+    background: Perturbation
+    begin: Scalar
+    attractors: Float[Array, "point species"]
+    method: ODE
+
+    def perturbation(self, dose: Scalar, duration: Scalar) -> Perturbation:
+        """The push of one lane with the background."""
+        scaled = jax.tree.map(lambda zero, slope: zero + dose * slope, self.zero, self.slope)
+        # A push of no duration never starts: an interval of no length would still set held species.
+        start = jnp.where(duration > 0, scaled.start, jnp.inf)
+        timed = eqx.tree_at(lambda p: (p.start, p.stop), scaled, (start, start + duration))
+        return timed.compose(self.background)
+
+    def lane(self, dose: Scalar, duration: Scalar, settle: Scalar) -> tuple[State, State, Array, Array, Array]:
+        """States when let go and when settled, nearest attractor, the distance to it, and the outcome."""
+        stop = self.begin + duration
+        times = jnp.stack([self.begin, stop, stop + settle])
+        solution = solve(self.kinetics, times, self.perturbation(dose, duration), self.state, self.method)
+        ok = (solution.outcome == Outcome.DONE) & jnp.all(jnp.isfinite(solution.states))
+        material, floor = self.kinetics.material(), floors(self.kinetics)
+        states = jnp.where(material, jnp.maximum(solution.states, 0.0), solution.states)
+        known = coordinates(self.attractors, floor, material)
+        here = coordinates(states[2], floor, material)
+        gaps = distance(jnp.broadcast_to(here, known.shape), known)
+        nearest = jnp.argmin(gaps)
+        states = jnp.where(ok, states, jnp.nan)
+        return (
+            states[1],
+            states[2],
+            jnp.where(ok, nearest, NOWHERE),
+            jnp.where(ok, gaps[nearest], jnp.inf),
+            solution.outcome,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Push:
+    """Where pushed cells settled, one lane per dose and duration.
+
+    **Arguments:** `doses`, `durations`, `settle`: (lane,); `released`, `final`: (lane, species), the state when let go
+    and after `settle` (NaN for failed lanes); `valley`: (lane,), position among the attractors, -1 where none is within
+    `threshold` or the lane failed; `nearest`, `distance`: (lane,), the nearest one whatever its distance (log
+    abundance, root mean square); `outcome`: (lane,), see `Outcome`; `names` of the attractors, (point,).
+    """
+
+    doses: np.ndarray
+    durations: np.ndarray
+    settle: np.ndarray
+    released: np.ndarray
+    final: np.ndarray
+    valley: np.ndarray
+    nearest: np.ndarray
+    distance: np.ndarray
+    outcome: np.ndarray
+    names: tuple[str, ...]
+    threshold: float
+    time_unit: str
+
+    def verdicts(self) -> list[str]:
+        """The attractor's name per lane, "none" where it settled near none, "failed" where it could not be solved."""
+        failed = self.outcome != Outcome.DONE
+        pairs = zip(self.valley, failed, strict=True)
+        return ["failed" if bad else self.names[v] if v >= 0 else "none" for v, bad in pairs]
+
+    def table(self) -> pd.DataFrame:
+        """One row per lane."""
+        return pd.DataFrame(
+            {
+                "dose": self.doses,
+                f"duration ({self.time_unit})": self.durations,
+                f"settle ({self.time_unit})": self.settle,
+                "valley": self.verdicts(),
+                "distance": self.distance,
+                "outcome": [Outcome(int(code)).sentence for code in self.outcome],
+            }
+        )
+
+
+def grid(doses: ArrayLike, durations: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Lanes of every dose with every duration: reshape results to (dose, duration)."""
+    dose, duration = np.meshgrid(np.asarray(doses, float), np.asarray(durations, float), indexing="ij")
+    return dose.ravel(), duration.ravel()
+
+
+def push(
+    model: CellModel | AbstractKinetics,
+    state: ArrayLike,
+    template: Treatment | str,
+    doses: ArrayLike,
+    durations: ArrayLike,
+    attractors: Attractors | ArrayLike,
+    *,
+    settle: ArrayLike,
+    background: Treatment | str = NONE,
+    threshold: float = 0.1,
+    method: ODE | None = None,
+    batch_size: int = 64,
+) -> Push:
+    """Pushes a cell with every (dose, duration) lane, lets go, and says where it settled.
+
+    **Arguments:** `state`: (species,), where the cell is when the push begins; `template`: the push at dose 1, its
+    edits beginning at one time (default 0) and without stop, for example `"drive(u)=1"`; `doses`, `durations`,
+    `settle`: (lane,) or one number for all; `attractors`: of the model under `background` (of an `Attractors` the
+    stable ones), else (point, species); `background`: what acts all the time; `threshold`: largest distance (log
+    abundance) of a state that counts as settled in a valley; `method`: default `ODE(rtol=1e-6)`; `batch_size`: lanes
+    solved at a time.
+
+    Good values: `settle` of 10 or more of the slowest relaxation times; more when pushes end near a separatrix.
+
+    **Returns** a `Push`. **Raises** `E_INIT`, `E_DOSE_NEGATIVE`, `E_USAGE`, `E_PERTURB_...`.
+    """
+    kinetics = kinetics_of(model)
+    points, names = known_points(attractors, kinetics)
+    program = program_of(kinetics, state, template, background, points, method)
+    lanes = lanes_of(doses, durations, settle)
+    results = sweep(program, *lanes, batch_size)
+    released, final, nearest, gap, outcome = results
+    return Push(
+        *lanes,
+        released=released,
+        final=final,
+        valley=np.where(gap <= threshold, nearest, NOWHERE),
+        nearest=nearest,
+        distance=gap,
+        outcome=outcome,
+        names=names,
+        threshold=threshold,
+        time_unit=kinetics.time_unit,
+    )
+
+
+def known_points(attractors: Attractors | ArrayLike, kinetics: AbstractKinetics) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Stable points, (point, species), and their names. Raises `E_INIT`, `E_USAGE` where there is none."""
+    if isinstance(attractors, Attractors):
+        points = attractors.states[attractors.stable]
+        names = tuple(n for n, stable in zip(attractors.names, attractors.stable, strict=True) if stable)
+    else:
+        points = np.asarray(attractors, dtype=float)
+        names = tuple(f"A{k + 1}" for k in range(len(points)))
+    require_states(points, kinetics, "attractors")
+    if not len(points):
+        raise PinnsimError.of(
+            "E_USAGE", "Argument `attractors` holds no stable point; there is no valley to settle in."
+        )
+    return points, names
+
+
+def lanes_of(doses: ArrayLike, durations: ArrayLike, settle: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Equal one-dimensional arrays. Raises all problems of values and shapes."""
+    given = {"doses": doses, "durations": durations, "settle": settle}
+    arrays = {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in given.items()}
+    with Problems() as problems:
+        sizes = {a.size for a in arrays.values()} - {1}
+        if len(sizes) > 1 or any(a.ndim > 1 for a in arrays.values()):
+            shapes = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
+            problems.add("E_USAGE", f"{shapes} must be (lane,) of one length, or single numbers; `grid` makes lanes.")
+        for name, a in arrays.items():
+            if not np.isfinite(a).all() or (a < 0).any():
+                problems.add("E_DOSE_NEGATIVE", f"Argument `{name}` must be finite and >= 0, but holds {a.min():g}.")
+        if (arrays["settle"] == 0).any():
+            problems.add("E_USAGE", "Argument `settle` must be > 0: the cell needs time to settle after the push.")
+    dose, duration, wait = np.broadcast_arrays(*arrays.values())
+    return dose.copy(), duration.copy(), wait.copy()
+
+
+def program_of(
+    kinetics: AbstractKinetics,
+    state: ArrayLike,
+    template: Treatment | str,
+    background: Treatment | str,
+    points: np.ndarray,
+    method: ODE | None,
+) -> Program:
+    """What all lanes share, checked and on the device."""
+    start = np.asarray(state, dtype=float)
+    require_states(start[None], kinetics, "state")
+    zero, slope, begin = _linear(as_treatment(template), kinetics)
+    method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
+    acting = resolved(background, kinetics)
+    return Program(kinetics, jnp.asarray(start), zero, slope, acting, jnp.asarray(begin), jnp.asarray(points), method)
+
+
+def _linear(template: Treatment, kinetics: AbstractKinetics) -> tuple[Perturbation, Perturbation, float]:
+    """The template's arrays as `zero + dose * slope`, and when it begins."""
+    with Problems() as problems:
+        if not template.edits:
+            problems.add(
+                "E_USAGE", "Argument `template` is empty; give the push at dose 1, for example 'drive(GATA1)=1'."
+            )
+        begins = {0.0 if math.isinf(e.start) else e.start for e in template.edits}
+        if len(begins) > 1 or any(e.stop != math.inf for e in template.edits):
+            problems.add("E_USAGE", f"Template '{template}' needs one start and no stop: durations are swept.")
+    (begin,) = begins
+
+    def at(dose: float) -> Perturbation:
+        def scale(edit: Edit) -> Edit:
+            if edit.dose.ic50 > 0:
+                edit = dataclasses.replace(edit, dose=dataclasses.replace(edit.dose, dose=dose * edit.dose.dose))
+            else:
+                edit = dataclasses.replace(edit, value=dose * edit.value)
+            return dataclasses.replace(edit, start=begin)
+
+        return Treatment(tuple(map(scale, template.edits))).resolve(kinetics.table)
+
+    one, two, three = at(1.0), at(2.0), at(3.0)
+    slope = jax.tree.map(_difference, two, one)
+    zero = jax.tree.map(lambda a, s: a - s, one, slope)
+    straight = jax.tree.map(lambda z, s, c: jnp.allclose(z + 3.0 * s, c, equal_nan=True), zero, slope, three)
+    if not all(bool(leaf) for leaf in jax.tree.leaves(straight)):
+        raise PinnsimError.of(
+            "E_USAGE",
+            f"Template '{template}' is not proportional to its dose (two edits of one rate, or rnai); write one edit.",
+        )
+    return zero, slope, begin
+
+
+def _difference(a: Array, b: Array) -> Array:
+    """a - b, where infinities (times, absorption at once) do not change."""
+    return jnp.where(a == b, 0.0, a - b)
+
+
+def sweep(
+    program: Program, doses: np.ndarray, durations: np.ndarray, settle: np.ndarray, batch_size: int
+) -> tuple[np.ndarray, ...]:
+    """Results of all lanes, in chunks of one program."""
+    return out_of_chunks(_run(program, *in_chunks([doses, durations, settle], batch_size)), len(doses))
+
+
+@eqx.filter_jit
+def _run(
+    program: Program,
+    doses: Float[Array, "chunk lane"],
+    durations: Float[Array, "chunk lane"],
+    settle: Float[Array, "chunk lane"],
+) -> tuple[Array, ...]:
+    lane: Callable = jax.vmap(program.lane)
+    return jax.lax.map(lambda chunk: lane(*chunk), (doses, durations, settle))

@@ -1,0 +1,22 @@
+"""Pictures: every function takes values and returns matplotlib axes; `save` writes and closes the figure."""
+
+from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
+from pinnsim.plot.learning import prior_posterior, training_history
+from pinnsim.plot.perturbations import knockout_heatmap
+from pinnsim.plot.scores import score_bars
+from pinnsim.plot.style import save
+from pinnsim.plot.trajectories import fit_panels, pulse_panel
+
+__all__ = [
+    "Course",
+    "Mark",
+    "dose_duration_map",
+    "fit_panels",
+    "knockout_heatmap",
+    "landscape_2d",
+    "prior_posterior",
+    "pulse_panel",
+    "save",
+    "score_bars",
+    "training_history",
+]

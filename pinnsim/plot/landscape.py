@@ -1,0 +1,262 @@
+"""Where the cell goes: the flow in two principal components with its attractors, and the dose x duration verdict.
+
+An arrow field on a plane of principal components would need the flow at states of the plane, which are no real states
+(the other components would be made up). So the flow is shown only along courses that the model really runs.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pinnsim.landscape import Projection
+from pinnsim.plot.style import (
+    BLUE,
+    CYCLE,
+    GREY,
+    INK,
+    ORANGE,
+    PALE,
+    PINK,
+    SKY,
+    new_axes,
+    place_labels,
+    styled,
+    titled,
+    with_unit,
+)
+
+Values = Float[np.ndarray, "..."]
+_MARKS = {"stable": "*", "saddle": "X", "unstable": "P", "marginal": "s"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """One arm on the map: measured (time, gene) at (time,) and the model's (member, time, gene) from its first sample.
+
+    The model's course may have its own, finer times, and run on long after the last measurement.
+    """
+
+    name: str
+    times: np.ndarray
+    measured: np.ndarray | None
+    model: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """A fixed point on the map: its readings, (gene,), and "stable", "saddle", "unstable" or "marginal"."""
+
+    name: str
+    readings: np.ndarray
+    stability: str
+
+
+@styled
+def landscape_2d(
+    projection: Projection,
+    paths: Sequence[Course],
+    marks: Sequence[Mark] = (),
+    *,
+    flow: Values | None = None,
+    time_unit: str = "",
+    labelled_times: Sequence[float] = (),
+    title: str = "Where the cells go",
+    simulated: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Two principal components: measured arms, the model's courses from their first samples, attractors, and the flow.
+
+    **Arguments:** `projection`: fitted on the data (2 or more components); `paths`: arms; `marks`: fixed points;
+    `flow`: (lane, time, gene), the model's readings from many start states, drawn thin with an arrow each;
+    `labelled_times`: measured times written beside their points. NaN lanes are left out.
+    """
+    ax = new_axes(ax, (7.4, 5.6))
+    for course in np.zeros((0, 1, 1)) if flow is None else np.asarray(flow):
+        _thread(ax, projection.project(course)[:, :2])
+    points: list[tuple[float, float]] = []
+    texts: list[str] = []
+    shades: list[str] = []
+    avoid: list[tuple[float, float]] = []
+    for path, color in zip(paths, [*CYCLE] * len(paths), strict=False):
+        if path.model is not None:
+            for member in np.asarray(path.model).reshape(-1, *np.asarray(path.model).shape[-2:]):
+                line = projection.project(member)[:, :2]
+                ax.plot(*line.T, color=color, linewidth=1.8, alpha=0.9, zorder=4)
+                _arrow(ax, line, color, 0.35)
+        if path.measured is not None:
+            seen = projection.project(path.measured)[:, :2]
+            ax.plot(
+                *seen.T,
+                "o--",
+                color=color,
+                markersize=4.5,
+                linewidth=0.9,
+                markeredgecolor="white",
+                markeredgewidth=0.6,
+                zorder=5,
+            )
+            avoid += [tuple(p) for p in seen]
+            for k in np.flatnonzero(np.isin(path.times, labelled_times)):
+                points.append(tuple(seen[k]))
+                texts.append(f"{path.times[k]:g} {time_unit}".strip())
+                shades.append(color)
+    for mark in marks:
+        x, y = projection.project(mark.readings)[:2]
+        stable = mark.stability == "stable"
+        ax.plot(
+            x,
+            y,
+            _MARKS[mark.stability],
+            color="#FFD92F" if stable else "white",
+            markeredgecolor=INK,
+            markersize=17 if stable else 10,
+            markeredgewidth=1.1,
+            zorder=7,
+        )
+        avoid.append((x, y))
+    share = [f"PC{k + 1}: {fraction:.0%} of the variance (log2)" for k, fraction in enumerate(projection.explained[:2])]
+    ax.set_xlabel(share[0])
+    ax.set_ylabel(share[1])
+    ax.set_title(titled(title, simulated))
+    ax.margins(0.10)
+    ax.legend(handles=_legend(paths, marks, flow is not None), loc="center left", bbox_to_anchor=(1.0, 0.5))
+    places = [tuple(projection.project(mark.readings)[:2]) for mark in marks]
+    place_labels(ax, places, [mark.name for mark in marks], avoid=avoid, size=9, weight="bold")
+    place_labels(ax, points, texts, avoid=avoid, colors=shades)
+    return ax
+
+
+@styled
+def dose_duration_map(
+    doses: Values,
+    durations: Values,
+    valley: Values,
+    names: Sequence[str],
+    *,
+    critical: tuple[Values, Values] | None = None,
+    dose_label: str = "dose",
+    dose_unit: str = "",
+    time_unit: str = "",
+    title: str = "In which valley the pushed cell settles",
+    simulated: bool = False,
+    ax: Axes | None = None,
+) -> Axes:
+    """Which valley, by dose and duration of the push.
+
+    **Arguments:** `doses`: (dose,); `durations`: (duration,), both increasing; `valley`: (dose, duration), position in
+    `names`, -1 for "none"; `critical`: doses and their critical durations (NaN where there is none), drawn as a line.
+    """
+    ax = new_axes(ax, (6.4, 4.6))
+    x, y, codes = np.asarray(doses, float), np.asarray(durations, float), np.asarray(valley)
+    shades = [BLUE, ORANGE, PINK, SKY, "#009E73", "#F0E442"]
+    palette: list[Any] = [PALE, *(_lighter(shades[k % len(shades)]) for k in range(len(names)))]
+    ax.pcolormesh(
+        _edges(x),
+        _edges(y),
+        codes.T,
+        cmap=ListedColormap(palette),
+        norm=BoundaryNorm(np.arange(-1.5, len(names)), len(palette)),
+        rasterized=True,
+    )
+    shown = [k for k in range(-1, len(names)) if (codes == k).any()]
+    handles: list = [
+        Patch(
+            facecolor=palette[k + 1],
+            edgecolor=GREY,
+            label=f"settles in {names[k]}" if k >= 0 else "in no known valley, or failed",
+        )
+        for k in shown
+    ]
+    if critical is not None:
+        ax.plot(*(np.asarray(c, float) for c in critical), color=INK, linewidth=2)
+        handles.append(Line2D([], [], color=INK, linewidth=2, label="critical duration"))
+    ax.set_xlim(*_edges(x)[[0, -1]])
+    ax.set_ylim(*_edges(y)[[0, -1]])
+    ax.set_xlabel(with_unit(dose_label, dose_unit))
+    ax.set_ylabel(with_unit("duration of the push", time_unit))
+    ax.set_title(titled(title, simulated))
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(handles))
+    return ax
+
+
+def _thread(ax: Axes, line: Values) -> None:
+    if np.isfinite(line).all():
+        ax.plot(*line.T, color=GREY, linewidth=0.6, alpha=0.45, zorder=1)
+        _arrow(ax, line, GREY, 0.3, 7)
+
+
+def _arrow(ax: Axes, line: Values, color: str, where: float, size: float = 11) -> None:
+    """An arrow head at a fraction of the course's length."""
+    steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    if not np.isfinite(steps).all() or steps.sum() == 0:
+        return
+    k = int(np.searchsorted(np.cumsum(steps), where * steps.sum()))
+    tail, head = line[k], line[min(k + 1, len(line) - 1)]
+    if (tail == head).all():
+        return
+    ax.annotate(
+        "",
+        head,
+        tail,
+        arrowprops={"arrowstyle": "-|>", "color": color, "mutation_scale": size, "shrinkA": 0, "shrinkB": 0},
+        zorder=6,
+    )
+
+
+def _legend(paths: Sequence[Course], marks: Sequence[Mark], flow: bool) -> list[Line2D]:
+    handles = [
+        Line2D([], [], color=color, linewidth=2.2, label=path.name)
+        for path, color in zip(paths, [*CYCLE] * len(paths), strict=False)
+    ]
+    if any(path.measured is not None for path in paths):
+        handles.append(
+            Line2D(
+                [], [], color=INK, linestyle="--", marker="o", markersize=4.5, linewidth=0.9, label="measured (mean)"
+            )
+        )
+    if any(path.model is not None for path in paths):
+        handles.append(Line2D([], [], color=INK, linewidth=1.8, label="model from first sample"))
+    if flow:
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, label="model from other starts"))
+    kinds = dict.fromkeys(mark.stability for mark in marks)
+    words = {
+        "stable": "attractor (stable)",
+        "saddle": "saddle",
+        "unstable": "unstable point",
+        "marginal": "marginal point",
+    }
+    for kind in kinds:
+        face = "#FFD92F" if kind == "stable" else "white"
+        handles.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker=_MARKS[kind],
+                markersize=12 if kind == "stable" else 8,
+                color=face,
+                markeredgecolor=INK,
+                label=words[kind],
+            )
+        )
+    return handles
+
+
+def _edges(centers: Values) -> Values:
+    """Cell edges around increasing centres; one cell of width 1 around a single one."""
+    if len(centers) == 1:
+        return centers[0] + np.array([-0.5, 0.5])
+    middle = 0.5 * (centers[1:] + centers[:-1])
+    return np.concatenate([[centers[0] - (middle[0] - centers[0])], middle, [centers[-1] + (centers[-1] - middle[-1])]])
+
+
+def _lighter(color: str) -> tuple[float, float, float]:
+    red, green, blue = (0.45 + 0.55 * part for part in to_rgb(color))
+    return red, green, blue
