@@ -29,8 +29,7 @@ from pinnsim.judge import coverage, judge
 from pinnsim.landscape import Attractors, find_attractors, principal_components
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
-from pinnsim.plot import Mark, fit_panels, knockout_heatmap, landscape_2d, prior_posterior, pulse_panel, save, score_bars
-from pinnsim.plot import Path as Course
+from pinnsim.plot import Course, Mark, fit_panels, knockout_heatmap, landscape_2d, prior_posterior, pulse_panel, save, score_bars
 from pinnsim.project import Project, ScorePlan, load_project
 from pinnsim.report import Report
 from pinnsim.score import ScoreTable

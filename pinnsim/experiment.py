@@ -1,6 +1,6 @@
 """Experiments: a question, a frozen plan, a run, and a results file that keeps every number, failing ones included.
 
-An experiment is a file `experiments/<name>.py` beside `<name>.toml`, with `QUESTION`, `SMOKE` (what a quick run replaces) and `run(plan, out, progress)`, which returns `Findings`. Run at full size
+An experiment is a file `experiments/<name>.py` beside `<name>.toml`. The file's first line is the question, `SMOKE` is what a quick run replaces, `run(plan, out, progress)` returns `Findings`. Run at full size
 it writes `experiments/results/<name>.json` and its picture; continuous integration runs the SMOKE size.
 """
 
@@ -18,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from pinnsim import enable_x64
-from pinnsim.errors import PinnsimError, did_you_mean
-from pinnsim.shelf import experiments_folder
+from pinnsim.errors import PinnsimError
+from pinnsim.shelf import experiment_path
 
 _PACKAGES = ("pinnsim", "jax", "equinox", "diffrax", "optax", "numpy", "scipy")
 
@@ -55,11 +55,7 @@ class Findings:
 
 def load_experiment(name: str) -> ModuleType:
     """The module of an experiment on the shelf. **Raises** `E_EXPERIMENT_UNKNOWN`."""
-    folder = experiments_folder()
-    path = folder / f"{name}.py"
-    if not path.exists():
-        known = sorted(p.stem for p in folder.glob("*.py"))
-        raise PinnsimError.of("E_EXPERIMENT_UNKNOWN", f"no experiment '{name}'{did_you_mean(name, known)}; there are {', '.join(known)}.")
+    path = experiment_path(name)
     spec = importlib.util.spec_from_file_location(f"pinnsim_experiment_{name}", path)
     if spec is None or spec.loader is None:
         raise PinnsimError.of("E_EXPERIMENT_UNKNOWN", f"'{path.name}' cannot be loaded as a Python file.")
@@ -70,7 +66,7 @@ def load_experiment(name: str) -> ModuleType:
 
 def read_plan(name: str, *, smoke: dict[str, Any] | None = None) -> dict[str, Any]:
     """The frozen plan of an experiment, with the SMOKE replacements merged in when given."""
-    plan = tomllib.loads((experiments_folder() / f"{name}.toml").read_text())
+    plan = tomllib.loads(experiment_path(name).with_suffix(".toml").read_text(encoding="utf-8"))
     return merged(plan, smoke or {})
 
 
@@ -103,7 +99,7 @@ def write_results(folder: Path, name: str, plan: dict[str, Any], findings: Findi
     """Writes `<name>.json` into `folder`, keys in order, numbers to 6 significant digits."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(_rounded(results(name, plan, findings)), indent=1) + "\n")
+    path.write_text(json.dumps(_rounded(results(name, plan, findings)), indent=1, allow_nan=False) + "\n")
     return path
 
 
@@ -111,7 +107,7 @@ def main(file: str, argv: list[str] | None = None) -> int:
     """The command line of an experiment file: `python experiments/<name>.py [--smoke] [--out FOLDER]`."""
     name = Path(file).stem
     module = sys.modules["__main__"]
-    parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=module.QUESTION)
+    parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=module.__doc__)
     parser.add_argument("--smoke", action="store_true", help="a quick run at small size, to see that it works; its numbers mean nothing")
     parser.add_argument("--out", type=Path, default=None, help="where pictures and results go (default: experiments/results, smoke runs: out/NAME)")
     options = parser.parse_args(argv)

@@ -70,12 +70,17 @@ class PriorConfig(_Section):
 
 
 class ScorePlan(_Section):
-    """How a fit is judged: number of shuffled-network controls, time blocks to hold out, from when on a culture counts as settled, relaxation time of the common baseline (both in the data's unit)."""
+    """How a fit is judged.
+
+    `shuffles`: shuffled-network controls; `blocks`: times to hold out; `late`: from when on a culture counts as settled; `relaxation`: time constant of the common baseline (both in the data's unit);
+    `candidates`: values to choose from by held-out blocks, by dotted key, each from constrained to free (`"model.regulation.tau_sd" = [0.4, 0.8]`; entries of a list go by their name).
+    """
 
     shuffles: Annotated[int, Field(ge=0, le=1000)] = 5
     blocks: tuple[tuple[float, float], ...] = ()
     late: float | None = None
     relaxation: float | None = None
+    candidates: dict[str, tuple[float, ...]] = {}
 
 
 class ProjectConfig(_Section):

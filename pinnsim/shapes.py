@@ -6,10 +6,14 @@ Every array in pinnsim is annotated with these aliases, so that the same word al
 start of a fit).
 """
 
-from jaxtyping import Array, Bool, Float, Int
+from collections.abc import Sequence
+
+from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 Scalar = Float[Array, ""]
 State = Float[Array, " species"]
+Amounts = Float[Array, " amount"]  # the part of a state that is abundance
+Hidden = Float[Array, " hidden"]  # the part that is hidden activity
 Rates = Float[Array, " reaction"]
 PerGene = Float[Array, " gene"]
 PerRegulator = Float[Array, " regulator"]
@@ -23,3 +27,5 @@ GeneIndex = Int[Array, " gene"]
 EdgeIndex = Int[Array, " edge"]
 Flag = Bool[Array, ""]
 Outcomes = Int[Array, ""]
+
+Numbers = ArrayLike | Sequence[int | float]  # what a caller may give where numbers are read on the host

@@ -1,9 +1,9 @@
 """Systems with known answers, and small models of every kind, shared by the tests.
 
-`LinearCascade`: k * signal -> x -> y -> nothing, solved exactly by the matrix exponential. `toggle`: Gardner's switch,
-`u' = a / (1 + v^n) - u` and its mirror, as gene kinetics with perfect repressors; its attractors are in closed form
-(T. S. Gardner et al., Nature 403:339, 2000). `model_of` and `randomised`: gene-kinetics models of any layers with
-parameters far from their priors.
+`LinearCascade`: k * signal -> x -> y -> nothing, solved exactly by the matrix exponential. `ring`: perfect repressors
+in a circle as gene kinetics; two make Gardner's toggle, with attractors in closed form (T. S. Gardner et al., Nature
+403:339, 2000), three a repressilator. `Parabola`: a fixed point and its ghost. `model_of` and `randomised`:
+gene-kinetics models of any layers with parameters far from their priors.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from pinnsim.model import (
     build,
 )
 from pinnsim.network import Network
-from pinnsim.parameter import frozen, resolve, trainable
+from pinnsim.parameter import frozen, trainable
 from pinnsim.perturbation import Edits, Perturbation
 from pinnsim.prior import KineticPrior, LogNormal
 from pinnsim.shapes import Rates, Scalar, State
@@ -102,44 +102,73 @@ def cascade_exact(model: LinearCascade, times: Sequence[float], pieces: Sequence
     return np.array(states)
 
 
-def toggle(a: float = 10.0, n: float = 2.0, odds: float = 1e-2) -> GeneKinetics:
-    """Gardner's toggle `u' = a / (1 + v^n) - u` as two genes with perfect repressors.
+def ring(names: tuple[str, ...], a: float, n: float, odds: float = 1e-2) -> GeneKinetics:
+    """Genes in a circle, each repressing the next: `x_i' = a / (1 + x_{i-1}^n) - x_i`.
 
-    A promoter is active with probability `1 / (1 + q (1 + theta))`, q = exp(-basal) and theta = (v / K)^n, so
+    A promoter is active with probability `1 / (1 + q (1 + theta))`, q = exp(-basal) and theta = (x / K)^n, so
     `c = a (1 + q)` and `K^n = q / (1 + q)` give the textbook form for any bare-promoter odds q = `odds`.
     """
-    genes, edges = ("u", "v"), ("v->u", "u->v")
-    reactions = tuple(f"{kind}:{gene}" for kind in ("transcription", "decay") for gene in genes)
-    table = Table(genes, genes, (), reactions, ("u.mrna", "v.mrna"), edges)
-    source, target = np.array([1, 0]), np.array([0, 1])
+    count = len(names)
+    source, target = np.arange(count), (np.arange(count) + 1) % count
+    edges = tuple(f"{names[s]}->{names[t]}" for s, t in zip(source, target, strict=True))
+    reactions = tuple(f"{kind}:{gene}" for kind in ("transcription", "decay") for gene in names)
+    table = Table(names, names, (), reactions, tuple(f"{name}.mrna" for name in names), edges)
     promoter = Promoter(
-        basal=jnp.full(2, -np.log(odds)),
-        reference=jnp.zeros(2),
-        strength=jnp.full(2, 90.0),  # omega = exp(-90): bound means silent
-        sign=-jnp.ones(2),
-        affinity=jnp.full(2, (odds / (1 + odds)) ** (1 / n)),
-        hill=jnp.full(2, n),
+        basal=jnp.full(count, -np.log(odds)),
+        reference=jnp.zeros(count),
+        strength=jnp.full(count, 90.0),  # omega = exp(-90): bound means silent
+        sign=-jnp.ones(count),
+        affinity=jnp.full(count, (odds / (1 + odds)) ** (1 / n)),
+        hill=jnp.full(count, n),
         source=jnp.asarray(source),
         target=jnp.asarray(target),
-        slots=jnp.asarray(edge_slots(target, 2)),
+        slots=jnp.asarray(edge_slots(target, count)),
     )
     return GeneKinetics(
         table=table,
         layers=("mrna",),
         time_unit="min",
         own_inputs=False,
-        synthesis=jnp.full(2, a * (1 + odds)),
+        synthesis=jnp.full(count, a * (1 + odds)),
         splicing=None,
-        decay=jnp.ones(2),
+        decay=jnp.ones(count),
         translation=None,
         protein_decay=None,
         promoter=promoter,
-        residual=NoResidual(jnp.zeros(()), 2),
+        residual=NoResidual(jnp.zeros(()), count),
         hidden=no_hidden_activity(0),
-        gain=jnp.zeros((2, 0)),
-        regulator_state=jnp.arange(2),
-        regulator_hidden=jnp.zeros(2, bool),
+        gain=jnp.zeros((count, 0)),
+        regulator_state=jnp.arange(count),
+        regulator_hidden=jnp.zeros(count, bool),
     )
+
+
+def toggle(a: float = 10.0, n: float = 2.0) -> GeneKinetics:
+    """Gardner's toggle `u' = a / (1 + v^n) - u` and its mirror."""
+    return ring(("u", "v"), a, n)
+
+
+class Parabola(AbstractKinetics):
+    """`x' = x^2 + offset`: two fixed points for a negative offset; only the ghost of one for a positive offset."""
+
+    offset: Array
+    table: Table = eqx.field(static=True, default=Table((), (), (), (), ("x",), ()))
+    time_unit: str = eqx.field(static=True, default="min")
+
+    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+        return jnp.zeros(0)
+
+    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+        return state**2 + self.offset
+
+    def stoichiometry(self) -> np.ndarray:
+        return np.zeros((1, 0), dtype=int)
+
+    def material(self) -> Bool[Array, " species"]:
+        return jnp.zeros(1, bool)
+
+    def default_state(self) -> State:
+        return -jnp.ones(1)
 
 
 def network_of(genes: int, unmeasured: int = 0) -> Network:
@@ -200,8 +229,9 @@ def randomised(model: CellModel, seed: int, scale: float = 0.5, weights: float =
 
 
 def rewired(model: CellModel, seed: int) -> CellModel:
-    """The model with random edges between the same regulators and genes, random signs, and rows of edges padded to the
-    longest that there can be, so that all such models share one compiled program. Names of edges no longer tell."""
+    """The model with random edges between the same regulators and genes, and random signs. Rows of edges are padded to
+    the longest that there can be, so that all such models share one compiled program. Names of edges no longer tell.
+    """
     rng = np.random.default_rng(seed)
     edges, genes, regulators = (len(names) for names in (model.table.edges, model.table.genes, model.table.regulators))
     source, target = rng.integers(0, regulators, edges), rng.integers(0, genes, edges)
@@ -230,7 +260,7 @@ def random_state(kinetics: AbstractKinetics, seed: int, hidden: float = 3.0) -> 
 
 
 def random_perturbation(table: Table, seed: int, span: float, phases: int = 3) -> Perturbation:
-    """Any mix of knock-outs, over-expression, drives, holds, changed edges and activities, signals, timing and doses."""
+    """Any mix of knock-outs, over-expression, drives, holds, edges, activities, signals, timing and doses."""
     rng = np.random.default_rng(seed)
     plain = Perturbation.none(table, phases)
 
@@ -262,8 +292,3 @@ def random_perturbation(table: Table, seed: int, span: float, phases: int = 3) -
         ic50=jnp.asarray(np.where(rng.random(phases) < 0.5, 0.0, rng.uniform(0.1, 3, phases))),
         hill=jnp.asarray(rng.uniform(0.5, 4, phases)),
     )
-
-
-def plain(model: CellModel) -> CellModel:
-    """Parameters as values."""
-    return resolve(model)

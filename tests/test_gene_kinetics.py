@@ -1,11 +1,11 @@
-"""Gene kinetics: the vector field is S v + drive by hand, for every choice of layers; knock-outs, signals, activities."""
+"""Gene kinetics: the vector field is S v + drive by hand, for every choice of layers."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from systems import model_of, random_perturbation, random_state, randomised
+from systems import model_of, prior_of, random_perturbation, random_state, randomised
 
 from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics
 from pinnsim.errors import PinnsimError
@@ -133,8 +133,6 @@ def test_build_refuses() -> None:
         model_of(("protein",))
     with pytest.raises(PinnsimError, match="E_GENE_UNMATCHED"):
         model_of(("mrna",), unmeasured=1, hidden="none")
-    from systems import prior_of
-
     network = Network.empty(("a", "b"))
     with pytest.raises(PinnsimError, match="E_GENE_UNMATCHED"):
         build(ModelConfig(), network, prior_of(Network.empty(("b", "a"))))
@@ -143,8 +141,6 @@ def test_build_refuses() -> None:
 
 
 def test_a_model_without_edges_has_constant_promoters() -> None:
-    from systems import prior_of
-
     network = Network.empty(("a", "b"))
     k = resolve(build(ModelConfig(), network, prior_of(network)).center.kinetics)
     p = Perturbation.none(k.table)

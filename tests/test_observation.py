@@ -53,9 +53,8 @@ def reference(likelihood: AbstractLikelihood, gene: int) -> float:
 def density(
     likelihood: AbstractLikelihood, predicted: jax.Array, read: np.ndarray = readings, seen: np.ndarray = mask
 ) -> jax.Array:
-    return likelihood.log_density(
-        jnp.asarray(times), jnp.asarray(read), predicted, jnp.asarray(seen), jnp.asarray(measured)
-    )
+    arrays = (jnp.asarray(array) for array in (times, read, predicted, seen, measured))
+    return likelihood.log_density(*arrays)
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS, ids=lambda x: type(x).__name__)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,9 +103,7 @@ def test_residual_is_zero_at_the_start_and_bounded(key: jax.Array) -> None:
     fresh = resolve(mlp_residual(3, 2, 4, width=8, depth=2, gate=0.3, bound=2.0, key=key))
     regulators, signals = jnp.asarray([0.0, 1.0, 1e6]), jnp.asarray([-3.0, 3.0])
     assert fresh(regulators, signals).tolist() == [0.0] * 4
-    wild = jax.tree.map(lambda leaf: leaf + 100.0 if leaf is not fresh.gate else leaf, fresh.network)
-    import equinox as eqx
-
-    wild = eqx.tree_at(lambda r: r.network, fresh, wild)
+    network = jax.tree.map(lambda leaf: leaf + 100.0 if eqx.is_inexact_array(leaf) else leaf, fresh.network)
+    wild = eqx.tree_at(lambda r: r.network, fresh, network)
     assert float(jnp.max(jnp.abs(wild(regulators, signals)))) <= 0.6 + 1e-12
     assert NoResidual(jnp.zeros(()), 4)(regulators, signals).tolist() == [0.0] * 4

@@ -223,7 +223,7 @@ def test_table_says_who_won_in_plain_words(table):
     assert "b -> a, roll-out: model 'neural ODE' loses to 'good baseline', beyond" in text
     assert "control 'shuffled network' is worse than the model, beyond its bootstrap interval" in text
     assert "SIMULATED" in text
-    assert "(best)" in text
+    assert "* good baseline" in text
     assert "R2" not in text
     near = score_table(
         [

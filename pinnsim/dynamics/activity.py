@@ -11,10 +11,9 @@ says (`pinnsim.dynamics.rest`).
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from pinnsim.parameter import Parameter
-from pinnsim.shapes import PerInput
+from pinnsim.shapes import Hidden, PerInput
 
 
 class HiddenActivity(eqx.Module):
@@ -30,11 +29,11 @@ class HiddenActivity(eqx.Module):
     tau: Parameter
     spread: Parameter
 
-    def set_point(self, signal: PerInput) -> Float[Array, " hidden"]:
+    def set_point(self, signal: PerInput) -> Hidden:
         """Where the activities go under this signal."""
         return self.effect @ (signal - self.reference)
 
-    def drift(self, hidden: Float[Array, " hidden"], signal: PerInput) -> Float[Array, " hidden"]:
+    def drift(self, hidden: Hidden, signal: PerInput) -> Hidden:
         """dh/dt, per time unit."""
         return (self.set_point(signal) - hidden) / self.tau
 

@@ -17,7 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from pinnsim.dynamics.activity import HiddenActivity
 from pinnsim.dynamics.kinetics import AbstractKinetics
@@ -25,7 +25,7 @@ from pinnsim.dynamics.regulation import Promoter
 from pinnsim.dynamics.residual import AbstractResidual
 from pinnsim.parameter import Parameter
 from pinnsim.perturbation import Edits, Perturbation
-from pinnsim.shapes import PerGene, PerRegulator, Rates, Scalar, State
+from pinnsim.shapes import Amounts, Hidden, PerGene, PerRegulator, Rates, Scalar, State
 from pinnsim.table import Table
 
 _REACH = 40.0  # largest natural-log change of a regulator's input: far beyond saturation, and no exponential overflows
@@ -88,8 +88,8 @@ class GeneKinetics(AbstractKinetics):
         """Number of species with an abundance: layers x genes; the rest of the state is hidden activity."""
         return len(self.layers) * self.genes
 
-    def layer(self, state: State, name: str) -> PerGene:
-        """One layer of a state, (gene,). `name` may be "rna" for the mature RNA (`mrna` or `spliced`)."""
+    def layer(self, state: Float[Array, "*batch species"], name: str) -> Float[Array, "*batch gene"]:
+        """One layer of a state or of a batch of them, (..., gene). `name` may be "rna" for the mature RNA (`mrna` or `spliced`)."""
         name = self.mature_layer if name == "rna" else name
         start = self.layers.index(name) * self.genes
         return state[..., start : start + self.genes]
@@ -141,7 +141,7 @@ class GeneKinetics(AbstractKinetics):
         """Reaction-wise numbers as one row of genes per kind of reaction."""
         return dict(zip(reaction_kinds(self.layers), rates.reshape(-1, self.genes), strict=True))
 
-    def _net(self, rates: Rates) -> State:
+    def _net(self, rates: Rates) -> Amounts:
         """S v, written out: what enters each layer less what leaves it."""
         by_kind = self.by_kind(rates)
         spliced = "splicing" in by_kind
@@ -152,7 +152,7 @@ class GeneKinetics(AbstractKinetics):
             changes.append(by_kind["translation"] - by_kind["protein_decay"])
         return jnp.concatenate(changes)
 
-    def _relaxation(self, state: State, edits: Edits) -> State:
+    def _relaxation(self, state: State, edits: Edits) -> Hidden:
         return self.hidden.drift(state[self.abundances :], edits.signal)
 
     def stoichiometry(self) -> np.ndarray:
@@ -178,7 +178,7 @@ class GeneKinetics(AbstractKinetics):
         rna = 0.5 * self.synthesis / self.decay
         return self.chain_at_rest(rna, jnp.zeros_like(self.hidden.tau))
 
-    def chain_at_rest(self, rna: PerGene, hidden: Array, factor: Rates | None = None) -> State:
+    def chain_at_rest(self, rna: PerGene, hidden: Hidden, factor: Rates | None = None) -> State:
         """The state in which every layer is at rest with mature RNA at `rna`, `u = gamma s / beta`, `p = k s / delta`,
         where `factor` (> 0, default 1) multiplies the rates."""
         edited = self.by_kind(jnp.ones(len(self.table.reactions), rna.dtype) if factor is None else factor)

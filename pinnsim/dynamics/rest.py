@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Edits
-from pinnsim.shapes import PerGene, State
+from pinnsim.shapes import Hidden, PerGene, State
 
 # The energy differences saturate, so that the problem is nearly quadratic: on real samples changes fall below 1e-6.
 _STEPS = 5
@@ -47,14 +47,14 @@ def infer_at_rest(kinetics: GeneKinetics, rna: PerGene, edits: Edits) -> State:
     genes, shared = kinetics.genes, hidden.size - kinetics.genes * kinetics.own_inputs
     first = kinetics.abundances
 
-    def explained(listed: State) -> PerGene:
+    def explained(listed: Hidden) -> PerGene:
         return kinetics.promoter_log_odds(state.at[first : first + shared].set(listed), edits)
 
     spread = kinetics.hidden.spread
     # Without own inputs the gap between sample and promoters is weighed with the regulators' own mean spread.
     gap_spread = spread[shared:] if kinetics.own_inputs else jnp.full(genes, jnp.mean(spread))
 
-    def step(listed: State, _: None) -> tuple[State, None]:
+    def step(listed: Hidden, _: None) -> tuple[Hidden, None]:
         jacobian = jax.jacfwd(explained)(listed) / gap_spread[:, None]
         gap = (wanted - explained(listed)) / gap_spread
         matrix = jacobian.T @ jacobian + jnp.diag(1.0 / spread[:shared] ** 2)

@@ -85,7 +85,7 @@ def fit_groups(
     ]
     history: dict[str, np.ndarray] = {}
     interrupted = False
-    with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=not progress) as bar:
+    with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=None if progress else True) as bar:
         for stage in stages:
             if stage.steps and not interrupted:
                 final, interrupted = _run_stage_safely(lanes, stage, plan, checkpoint, bar)

@@ -57,12 +57,11 @@ def run_stage(
 
     **Returns** the progress and the steps done.
     """
-    optimiser = _optimiser(stage, plan)
     progress = begin_stage(lanes, stage, plan) if progress is None else progress
     rest = eqx.filter(lanes.models, trainable(lanes.models), inverse=True)
     while done < stage.steps:
         count = min(_CHUNK, stage.steps - done)
-        progress = _advance(progress, rest, lanes.priors, lanes.data, optimiser, stage, plan, count)
+        progress = _advance(progress, rest, lanes.priors, lanes.data, stage, plan, count)
         done += count
         if on_chunk(done, progress) or (plan.patience and bool(jnp.all(progress.stale >= plan.patience))):
             break
@@ -94,8 +93,11 @@ def _optimiser(stage: Stage, plan: FitPlan) -> optax.GradientTransformation:
 
 @eqx.filter_jit
 def _advance(
-    progress: Progress, rest: CellModel, priors: ModelPrior, data: Cultures, optimiser: optax.GradientTransformation, stage: Stage, plan: FitPlan, count: int
+    progress: Progress, rest: CellModel, priors: ModelPrior, data: Cultures, stage: Stage, plan: FitPlan, count: int
 ) -> Progress:
+    # Made here, from hashable settings: an optimiser is a pair of fresh closures, and as an argument would recompile every fit.
+    optimiser = _optimiser(stage, plan)
+
     def loss(parameters: PyTree, rest: CellModel, prior: ModelPrior, data: Cultures) -> Array:
         return objective(eqx.combine(parameters, rest), prior, data, plan, stage.predict)[0]
 

@@ -12,7 +12,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,7 +102,7 @@ def _mapped(simulation: xr.DataTree | xr.Dataset, text: type) -> xr.DataTree:
     nodes = {}
     for node in tree.subtree:
         dataset = node.to_dataset(inherit=False).load()
-        texts = {
+        texts: dict[Hashable, tuple] = {
             name: (
                 variable.dims,
                 np.array(variable.values.tolist(), dtype=text).reshape(variable.shape),

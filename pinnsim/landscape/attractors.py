@@ -23,11 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape.coordinates import (
+    Numbers,
+    chunk_size,
     coordinates,
     floors,
     frozen,
@@ -37,7 +38,7 @@ from pinnsim.landscape.coordinates import (
     require_states,
     resolved,
 )
-from pinnsim.landscape.fixed_points import FixedPoints, jacobian_at, polish
+from pinnsim.landscape.fixed_points import FixedPoints, jacobian_at
 from pinnsim.landscape.starts import box_points, probes_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
@@ -46,10 +47,11 @@ from pinnsim.simulate import ODE, Outcome, solve
 from pinnsim.treatment import NONE, Treatment
 
 SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
-_WINDOW = 256  # states looked at after `settle`, to tell a cycle from a slow approach
+_WINDOW = 256  # states looked at to tell a cycle from a slow approach
 _ARRIVED = 0.05  # largest distance (log abundance) between where the flow ended and the fixed point it is counted for
 _STILL = 1e-3  # a coordinate that swings less than this rests
-_LIFETIMES = 30.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-30
+_LIFETIMES = 12.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-12
+_LONGER = 3.0  # a start that is not at rest after `settle` is followed this many times longer again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Attractors:
     - `residual`: (point,), max |f| / (1 + |x|) per time unit.
     - `starts`: (point,), how many starts the flow brought there (0 for all but attractors).
     - `motion`: (start,), "settled", "cycle", "not settled" or "failed"; `arrives`: (start,), the point, or -1.
-    - `ends`: (start, species), where the flow had brought each start; `settle`: after this time.
+    - `ends`: (start, species), where the flow had brought each start; `settle`: how long it was followed at first.
     """
 
     states: np.ndarray
@@ -125,13 +127,13 @@ def find_attractors(
     treatment: Treatment | Perturbation | str = NONE,
     *,
     starts: int = 32,
-    states: ArrayLike | None = None,
-    bounds: tuple[ArrayLike, ArrayLike] | None = None,
-    settle: float | None = None,
-    time: float = np.inf,
-    probes: int = 16,
+    states: Numbers | None = None,
+    bounds: tuple[Numbers, Numbers] | None = None,
+    settle: float | int | None = None,
+    time: float | int = np.inf,
+    probes: int = 8,
     seed: int = 0,
-    tolerance: float = 1e-6,
+    tolerance: float | int = 1e-6,
     method: ODE | None = None,
     batch_size: int = 16,
 ) -> Attractors:
@@ -141,9 +143,11 @@ def find_attractors(
     ever); `starts`: Sobol points in the box `bounds` = (lowest, highest), each (species,), abundances spread
     log-uniformly (default: 0.001 to 2 times the default state; hidden activities within 3 spreads of their set point);
     `states`: (state, species), further starts, for example cultures of a data set; `settle`: how long each start is
-    followed, in the model's time unit (default: 30 of the slowest relaxation time at rest); `probes`: how many starts
-    are also used to look for saddles; `tolerance`: relative, two points closer than this are one; `seed`: of the Sobol
-    points; `method`: default `ODE(rtol=1e-6)`; give a stiff solver for stiff models; `batch_size`: lanes at a time.
+    followed, in the model's time unit (default: 12 of the slowest relaxation time of the default state); those not at
+    rest by then are followed 3 times as long again, or 12 of the slowest attractor's relaxation times, and watched for
+    a cycle; `probes`: how many starts are also used to look for saddles; `tolerance`: relative, two points closer than
+    this are one; `seed`: of the Sobol points; `method`: default `ODE(rtol=1e-6)`; give a stiff solver for stiff models;
+    `batch_size`: lanes at a time.
 
     Good values: 32 starts for a first look, a power of two; 256 or more to bound the share of a narrow valley (none in
     n starts: share below 3 / n at 95 %).
@@ -160,32 +164,45 @@ def find_attractors(
     require_states(begin, kinetics, "states")
     begin = np.concatenate([begin, box_points(kinetics, acting, starts, bounds, seed)])
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
-    span = _relaxation_time(kinetics, acting) * _LIFETIMES if settle is None else float(settle)
-    chunks = in_chunks([begin], batch_size)
-    ends, turning, solved = out_of_chunks(_follow(kinetics, acting, jnp.asarray(span), method, *chunks), len(begin))
+    span = _LIFETIMES / _slowest_rate(kinetics, acting) if settle is None else float(settle)
     points = FixedPoints(kinetics, acting, tolerance)
-    motion = [FAILED if not ok else CYCLE if round_ else MOVING for ok, round_ in zip(solved, turning, strict=True)]
-    arrives = np.full(len(begin), -1)
-    for k in np.flatnonzero(solved & ~turning):
-        number = points.nearest(ends[k])
-        number = points.polish(ends[k]) if number is None else number
-        if number is not None and points.far(ends[k], number) < _ARRIVED and points.stability[number] == "stable":
-            arrives[k], motion[k] = number, SETTLED
+    size = chunk_size(len(begin), batch_size)
+    # All starts are followed; those that are not at rest by then go on for longer, watched for a cycle.
+    ends, _, solved = _follow_all(kinetics, acting, method, begin, span, size)
+    arrives = np.array([_arrival(points, end) if ok else -1 for end, ok in zip(ends, solved, strict=True)])
+    motion = np.where(solved, SETTLED, FAILED).astype(object)
+    late = np.flatnonzero(solved & (arrives < 0))
+    if len(late):
+        # An attractor may be slower than the default state made believe.
+        span_left = max(_LONGER * span, _LIFETIMES / points.slowest_rate())
+        ends[late], turning, still_solved = _follow_all(kinetics, acting, method, ends[late], span_left, size)
+        for k, round_, ok in zip(late, turning, still_solved, strict=True):
+            arrives[k] = _arrival(points, ends[k]) if ok and not round_ else -1
+            motion[k] = FAILED if not ok else CYCLE if round_ else SETTLED if arrives[k] >= 0 else MOVING
     for guess in probes_of(begin[:probes], points):
         points.polish(guess)
-    return _collect(points, tuple(motion), arrives, ends, span)
+    return _collect(points, tuple(map(str, motion)), arrives, ends, span)
+
+
+def _follow_all(
+    kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each state: where it is after `span`, whether it goes round by then, and whether it could be solved."""
+    chunks = in_chunks([states], size)
+    end, turning, solved = out_of_chunks(_follow(kinetics, acting, jnp.asarray(span), method, *chunks), len(states))
+    return end.copy(), turning, solved
 
 
 @eqx.filter_jit
 def _follow(
     kinetics: AbstractKinetics,
     acting: Perturbation,
-    settle: Scalar,
+    span: Scalar,
     method: ODE,
     states: Float[Array, "chunk lane species"],
 ) -> tuple[Float[Array, "chunk lane species"], Array, Array]:
-    """Where each start is after twice `settle`, whether it goes round in the second half, whether it was solved."""
-    times, floor, material = jnp.linspace(settle, 2.0 * settle, _WINDOW), floors(kinetics), kinetics.material()
+    # The first third is left out of the window, so that a transient does not hide a cycle.
+    times, floor, material = jnp.linspace(span / 3.0, span, _WINDOW), floors(kinetics), kinetics.material()
 
     def one(state: State) -> tuple[State, Array, Array]:
         solution = solve(kinetics, times, acting, state, method, start=jnp.zeros(()))
@@ -194,6 +211,15 @@ def _follow(
         return window[-1], ok & _goes_round(coordinates(window, floor, material)), ok
 
     return jax.lax.map(jax.vmap(one), states)
+
+
+def _arrival(points: FixedPoints, end: np.ndarray) -> int:
+    """The attractor at which the flow has ended, or -1."""
+    number = points.nearest(end)
+    number = points.polish(end) if number is None else number
+    if number is None or points.stability[number] != "stable" or points.far(end, number) > _ARRIVED:
+        return -1
+    return number
 
 
 def _goes_round(window: Float[Array, "time species"]) -> Array:
@@ -209,20 +235,14 @@ def _goes_round(window: Float[Array, "time species"]) -> Array:
     return jnp.any(moves) & lasting & jnp.any(been_far & (gap < 0.15))
 
 
-def _relaxation_time(kinetics: AbstractKinetics, acting: Perturbation) -> float:
-    """1 / the slowest rate: of the fixed point that is found from the default state, or of the default state itself."""
-    guess = kinetics.default_state()
-    state, _, found = polish(kinetics, acting, guess)
-    jacobian = np.asarray(jacobian_at(kinetics, acting, state if found else guess))
+def _slowest_rate(kinetics: AbstractKinetics, acting: Perturbation) -> float:
+    """Smallest real part, in size, of the Jacobian's eigenvalues at the default state: how long to follow at first."""
+    jacobian = np.asarray(jacobian_at(kinetics, acting, kinetics.default_state()))
     free = ~np.asarray(acting.hold[0] > 0)
-    rates = (
-        np.abs(np.linalg.eigvals(jacobian[np.ix_(free, free)]).real)
-        if np.isfinite(jacobian).all() and free.any()
-        else np.ones(1)
-    )
-    # What is slower than a millionth of the fastest is conserved, or too slow to wait for.
-    rates = rates[rates > 1e-6 * max(rates.max(), 1e-300)]
-    return float(1.0 / rates.min()) if rates.size else 1.0
+    rates = np.abs(np.linalg.eigvals(jacobian[np.ix_(free, free)]).real) if np.isfinite(jacobian).all() else np.ones(1)
+    # What is slower than a thousandth of the fastest is conserved, accidental, or too slow to wait for.
+    rates = rates[rates > 1e-3 * rates.max(initial=0.0)]
+    return float(rates.min(initial=np.inf)) if rates.size else 1.0
 
 
 def _collect(

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
+from numpy.typing import ArrayLike
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems, first
@@ -27,6 +28,7 @@ from pinnsim.shapes import Scalar, State
 from pinnsim.treatment import Treatment, as_treatment
 from pinnsim.tree import named_leaves
 
+Numbers = int | float | ArrayLike  # one number or many, as people write them
 FLOOR = 1e-4
 _FOR_EVER = 1e9  # so far from any dose curve's start that absorption and elimination are over
 
@@ -122,13 +124,18 @@ def require_states(states: np.ndarray, kinetics: AbstractKinetics, what: str) ->
         )
 
 
-def in_chunks(arrays: Sequence[np.ndarray], batch_size: int) -> list[Array]:
-    """Arrays with a leading lane axis as (chunk, lane, ...): chunks of one fixed size, the last padded with copies.
+def chunk_size(count: int, most: int) -> int:
+    """Lanes per chunk: `most`, or the next power of two for fewer lanes, so that nearby numbers share a program.
 
-    The size is `batch_size`, or the next power of two for fewer lanes, so that nearby numbers of lanes share a program.
+    >>> [chunk_size(n, 64) for n in (1, 5, 33, 1000)]
+    [1, 8, 64, 64]
     """
+    return min(most, 1 << (count - 1).bit_length())
+
+
+def in_chunks(arrays: Sequence[np.ndarray], size: int) -> list[Array]:
+    """Arrays with a leading lane axis as (chunk, lane, ...), the last chunk padded with copies of its last lane."""
     count = len(arrays[0])
-    size = min(batch_size, 1 << (count - 1).bit_length())
     chunks = -(-count // size)
     filled = [np.concatenate([a, np.repeat(a[-1:], chunks * size - count, axis=0)]) for a in arrays]
     return [jnp.asarray(a.reshape(chunks, size, *a.shape[1:])) for a in filled]

@@ -9,11 +9,10 @@ import dataclasses
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.attractors import Attractors
-from pinnsim.landscape.coordinates import kinetics_of
+from pinnsim.landscape.coordinates import Numbers, kinetics_of
 from pinnsim.landscape.push import known_points, lanes_of, program_of, sweep
 from pinnsim.model import CellModel
 from pinnsim.simulate import ODE, Outcome
@@ -38,15 +37,15 @@ class CriticalDuration:
 
 def critical_duration(
     model: CellModel | AbstractKinetics,
-    state: ArrayLike,
+    state: Numbers,
     template: Treatment | str,
-    doses: ArrayLike,
-    attractors: Attractors | ArrayLike,
+    doses: Numbers,
+    attractors: Attractors | Numbers,
     *,
-    longest: float,
-    settle: float,
+    longest: float | int,
+    settle: float | int,
     background: Treatment | str = NONE,
-    tolerance: float = 1e-3,
+    tolerance: float | int = 1e-3,
     method: ODE | None = None,
     batch_size: int = 64,
 ) -> CriticalDuration:

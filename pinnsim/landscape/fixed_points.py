@@ -18,6 +18,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import Outcome, steady_state
 
+_MOST_STEPS = 100  # a guess from which Newton's method has not settled by then belongs to no point nearby
 _ZERO = 1e-10  # real parts below this times the Jacobian's norm are zero within the rounding of its entries
 
 
@@ -30,7 +31,7 @@ def jacobian_at(kinetics: AbstractKinetics, acting: Perturbation, state: State) 
 @eqx.filter_jit
 def polish(kinetics: AbstractKinetics, acting: Perturbation, guess: State) -> tuple[State, Scalar, Array]:
     """The fixed point found from a guess, its residual, and whether it is certified."""
-    found = steady_state(kinetics, acting, guess)
+    found = steady_state(kinetics, acting, guess, max_steps=_MOST_STEPS)
     return found.state, found.residual, found.outcome == Outcome.DONE
 
 
@@ -75,6 +76,11 @@ class FixedPoints:
         self.stability.append(kind)
         self.index.append(index)
         return len(self.states) - 1
+
+    def slowest_rate(self) -> float:
+        """The slowest relaxation at any stable point, per time unit; infinite where none is known."""
+        leading = [-v.real.max() for v, kind in zip(self.eigenvalues, self.stability, strict=True) if kind == "stable"]
+        return float(min(leading, default=np.inf))
 
     def far(self, state: np.ndarray, number: int) -> float:
         """Distance in coordinates from a state to a point."""

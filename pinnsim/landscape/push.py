@@ -19,12 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.coordinates import (
+    Numbers,
+    chunk_size,
     coordinates,
     distance,
     floors,
@@ -128,7 +129,7 @@ class Push:
         )
 
 
-def grid(doses: ArrayLike, durations: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def grid(doses: Numbers, durations: Numbers) -> tuple[np.ndarray, np.ndarray]:
     """Lanes of every dose with every duration: reshape results to (dose, duration)."""
     dose, duration = np.meshgrid(np.asarray(doses, float), np.asarray(durations, float), indexing="ij")
     return dose.ravel(), duration.ravel()
@@ -136,15 +137,15 @@ def grid(doses: ArrayLike, durations: ArrayLike) -> tuple[np.ndarray, np.ndarray
 
 def push(
     model: CellModel | AbstractKinetics,
-    state: ArrayLike,
+    state: Numbers,
     template: Treatment | str,
-    doses: ArrayLike,
-    durations: ArrayLike,
-    attractors: Attractors | ArrayLike,
+    doses: Numbers,
+    durations: Numbers,
+    attractors: Attractors | Numbers,
     *,
-    settle: ArrayLike,
+    settle: Numbers,
     background: Treatment | str = NONE,
-    threshold: float = 0.1,
+    threshold: float | int = 0.1,
     method: ODE | None = None,
     batch_size: int = 64,
 ) -> Push:
@@ -181,7 +182,7 @@ def push(
     )
 
 
-def known_points(attractors: Attractors | ArrayLike, kinetics: AbstractKinetics) -> tuple[np.ndarray, tuple[str, ...]]:
+def known_points(attractors: Attractors | Numbers, kinetics: AbstractKinetics) -> tuple[np.ndarray, tuple[str, ...]]:
     """Stable points, (point, species), and their names. Raises `E_INIT`, `E_USAGE` where there is none."""
     if isinstance(attractors, Attractors):
         points = attractors.states[attractors.stable]
@@ -197,7 +198,7 @@ def known_points(attractors: Attractors | ArrayLike, kinetics: AbstractKinetics)
     return points, names
 
 
-def lanes_of(doses: ArrayLike, durations: ArrayLike, settle: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def lanes_of(doses: Numbers, durations: Numbers, settle: Numbers) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Equal one-dimensional arrays. Raises all problems of values and shapes."""
     given = {"doses": doses, "durations": durations, "settle": settle}
     arrays = {name: np.atleast_1d(np.asarray(value, dtype=float)) for name, value in given.items()}
@@ -217,7 +218,7 @@ def lanes_of(doses: ArrayLike, durations: ArrayLike, settle: ArrayLike) -> tuple
 
 def program_of(
     kinetics: AbstractKinetics,
-    state: ArrayLike,
+    state: Numbers,
     template: Treatment | str,
     background: Treatment | str,
     points: np.ndarray,
@@ -275,7 +276,8 @@ def sweep(
     program: Program, doses: np.ndarray, durations: np.ndarray, settle: np.ndarray, batch_size: int
 ) -> tuple[np.ndarray, ...]:
     """Results of all lanes, in chunks of one program."""
-    return out_of_chunks(_run(program, *in_chunks([doses, durations, settle], batch_size)), len(doses))
+    size = chunk_size(len(doses), batch_size)
+    return out_of_chunks(_run(program, *in_chunks([doses, durations, settle], size)), len(doses))
 
 
 @eqx.filter_jit

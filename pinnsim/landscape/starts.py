@@ -9,12 +9,12 @@ Source: I. M. Sobol, USSR Comput. Math. Math. Phys. 7:86 (1967); scrambled after
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.stats import qmc
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
+from pinnsim.landscape.coordinates import Numbers
 from pinnsim.landscape.fixed_points import FixedPoints
 from pinnsim.perturbation import Perturbation
 
@@ -24,7 +24,7 @@ _MOST_PAIRS = 32
 
 
 def box_points(
-    kinetics: AbstractKinetics, acting: Perturbation, count: int, bounds: tuple[ArrayLike, ArrayLike] | None, seed: int
+    kinetics: AbstractKinetics, acting: Perturbation, count: int, bounds: tuple[Numbers, Numbers] | None, seed: int
 ) -> np.ndarray:
     """Sobol points of the box, (start, species)."""
     if not count:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from numpy.typing import ArrayLike
 
 from pinnsim.landscape import Projection
 from pinnsim.plot.style import (
@@ -32,7 +32,6 @@ from pinnsim.plot.style import (
     with_unit,
 )
 
-Values = Float[np.ndarray, "..."]
 _MARKS = {"stable": "*", "saddle": "X", "unstable": "P", "marginal": "s"}
 
 
@@ -64,9 +63,9 @@ def landscape_2d(
     paths: Sequence[Course],
     marks: Sequence[Mark] = (),
     *,
-    flow: Values | None = None,
+    flow: ArrayLike | None = None,
     time_unit: str = "",
-    labelled_times: Sequence[float] = (),
+    labelled_times: Sequence[float | int] = (),
     title: str = "Where the cells go",
     simulated: bool = False,
     ax: Axes | None = None,
@@ -83,7 +82,6 @@ def landscape_2d(
     points: list[tuple[float, float]] = []
     texts: list[str] = []
     shades: list[str] = []
-    avoid: list[tuple[float, float]] = []
     for path, color in zip(paths, [*CYCLE] * len(paths), strict=False):
         if path.model is not None:
             for member in np.asarray(path.model).reshape(-1, *np.asarray(path.model).shape[-2:]):
@@ -102,7 +100,6 @@ def landscape_2d(
                 markeredgewidth=0.6,
                 zorder=5,
             )
-            avoid += [tuple(p) for p in seen]
             for k in np.flatnonzero(np.isin(path.times, labelled_times)):
                 points.append(tuple(seen[k]))
                 texts.append(f"{path.times[k]:g} {time_unit}".strip())
@@ -120,7 +117,6 @@ def landscape_2d(
             markeredgewidth=1.1,
             zorder=7,
         )
-        avoid.append((x, y))
     share = [f"PC{k + 1}: {fraction:.0%} of the variance (log2)" for k, fraction in enumerate(projection.explained[:2])]
     ax.set_xlabel(share[0])
     ax.set_ylabel(share[1])
@@ -128,19 +124,19 @@ def landscape_2d(
     ax.margins(0.10)
     ax.legend(handles=_legend(paths, marks, flow is not None), loc="center left", bbox_to_anchor=(1.0, 0.5))
     places = [tuple(projection.project(mark.readings)[:2]) for mark in marks]
-    place_labels(ax, places, [mark.name for mark in marks], avoid=avoid, size=9, weight="bold")
-    place_labels(ax, points, texts, avoid=avoid, colors=shades)
+    place_labels(ax, places, [mark.name for mark in marks], size=9.0, weight="bold", clearance=8.0)
+    place_labels(ax, points, texts, colors=shades)
     return ax
 
 
 @styled
 def dose_duration_map(
-    doses: Values,
-    durations: Values,
-    valley: Values,
+    doses: ArrayLike,
+    durations: ArrayLike,
+    valley: ArrayLike,
     names: Sequence[str],
     *,
-    critical: tuple[Values, Values] | None = None,
+    critical: tuple[ArrayLike, ArrayLike] | None = None,
     dose_label: str = "dose",
     dose_unit: str = "",
     time_unit: str = "",
@@ -186,13 +182,13 @@ def dose_duration_map(
     return ax
 
 
-def _thread(ax: Axes, line: Values) -> None:
+def _thread(ax: Axes, line: np.ndarray) -> None:
     if np.isfinite(line).all():
         ax.plot(*line.T, color=GREY, linewidth=0.6, alpha=0.45, zorder=1)
-        _arrow(ax, line, GREY, 0.3, 7)
+        _arrow(ax, line, GREY, 0.3, 7.0)
 
 
-def _arrow(ax: Axes, line: Values, color: str, where: float, size: float = 11) -> None:
+def _arrow(ax: Axes, line: np.ndarray, color: str, where: float, size: float = 11.0) -> None:
     """An arrow head at a fraction of the course's length."""
     steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
     if not np.isfinite(steps).all() or steps.sum() == 0:
@@ -249,7 +245,7 @@ def _legend(paths: Sequence[Course], marks: Sequence[Mark], flow: bool) -> list[
     return handles
 
 
-def _edges(centers: Values) -> Values:
+def _edges(centers: np.ndarray) -> np.ndarray:
     """Cell edges around increasing centres; one cell of width 1 around a single one."""
     if len(centers) == 1:
         return centers[0] + np.array([-0.5, 0.5])

@@ -3,20 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import ArrayLike
 
 from pinnsim.errors import PinnsimError
-from pinnsim.plot.style import BLUE, CYCLE, GREY, INK, PALE, new_axes, place_labels, styled, titled, with_unit
+from pinnsim.plot.style import BLUE, CYCLE, GREY, PALE, new_axes, place_labels, styled, titled, with_unit
 
-Values = Float[np.ndarray, "..."]
 _NAMED = 40  # genes up to which each gets its own tick
 
 
 @styled
 def training_history(
-    history: Mapping[str, Values],
+    history: Mapping[str, ArrayLike],
     *,
     unit: str = "nats",
     title: str = "Objective of every start",
@@ -29,7 +28,7 @@ def training_history(
     The axis is the gap to the lowest value seen, on a logarithmic scale, because an objective has no natural zero.
     """
     ax = new_axes(ax, (6.4, 3.8))
-    stages = {name: np.asarray(v, float).reshape(len(v), -1) for name, v in history.items() if len(v)}
+    stages = {name: _columns(v) for name, v in history.items() if np.size(v)}
     finite = np.concatenate([v[np.isfinite(v)] for v in stages.values()]) if stages else np.zeros(0)
     if not finite.size:
         raise PinnsimError.of("E_DATA_EMPTY", "the history holds no finite value.")
@@ -66,9 +65,9 @@ def training_history(
 @styled
 def prior_posterior(
     genes: Sequence[str],
-    fitted: Values,
-    median: Values,
-    log_sd: Values,
+    fitted: ArrayLike,
+    median: ArrayLike,
+    log_sd: ArrayLike,
     *,
     time_unit: str = "",
     quantity: str = "mRNA half-life",
@@ -89,17 +88,14 @@ def prior_posterior(
     middle, center, sd = np.exp(np.log(members).mean(axis=0)), np.asarray(median, float), np.asarray(log_sd, float)
     order = np.argsort(middle, kind="stable")
     place = np.arange(len(order))
+    few = len(order) <= _NAMED
     for width, shade, label in ((1.96, PALE, "prior, 95 %"), (0.674, "#B5B5B5", "prior, 50 %")):
-        low, high = center * np.exp(-width * sd), center * np.exp(width * sd)
-        ax.vlines(
-            place,
-            low[order],
-            high[order],
-            color=shade,
-            linewidth=max(1.5, min(7.0, 300 / len(order))),
-            label=label,
-            zorder=1,
-        )
+        low, high = (center * np.exp(sign * width * sd) for sign in (-1, 1))
+        if few:
+            ax.bar(place, (high - low)[order], 0.5, bottom=low[order], color=shade, label=label, zorder=1)
+        else:
+            edges = np.append(place - 0.5, place[-1] + 0.5)
+            ax.stairs(high[order], edges, baseline=low[order], fill=True, color=shade, label=label, zorder=1)
     span = np.stack([members.min(axis=0), members.max(axis=0)])[:, order]
     if len(members) > 1:
         ax.vlines(place, *span, color=BLUE, linewidth=1.2, zorder=2)
@@ -113,27 +109,38 @@ def prior_posterior(
         label="fitted" + (f" (range of {len(members)} starts)" if len(members) > 1 else ""),
     )
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_minor_formatter(
-        NullFormatter() if np.ptp(np.log10([*span.ravel(), *center])) > 0.7 else ScalarFormatter()
-    )
+    every = np.concatenate([span.ravel(), center * np.exp(-1.96 * sd), center * np.exp(1.96 * sd)])
+    lowest, highest = 0.9 * np.nanmin(every), 1.1 * np.nanmax(every)
+    # Headroom for the legend, which would otherwise cover the priors.
+    ax.set_ylim(lowest, highest * (highest / lowest) ** 0.16)
+    ax.yaxis.set_minor_formatter(NullFormatter() if highest > 8 * lowest else FuncFormatter(_plain))
+    ax.yaxis.set_major_formatter(FuncFormatter(_plain))
     ax.set_ylabel(with_unit(quantity, time_unit))
     ax.set_xlim(-1, len(order))
-    if len(order) <= _NAMED:
+    if few:
         ax.set_xticks(place, [genes[k] for k in order], rotation=90, fontstyle="italic")
     else:
         ax.set_xticks([])
     ax.set_xlabel(f"{len(order)} genes, by fitted value" if len(order) > 1 else "gene")
     ax.set_title(titled(f"{quantity}: fitted and prior" if title is None else title, simulated))
-    ax.legend(loc="upper left")
-    if len(order) > _NAMED:
+    ax.legend(loc="upper left", ncols=3)
+    if not few:
         shift = np.abs(np.log(middle / center) / sd)[order]
         far = np.argsort(-shift, kind="stable")[:named]
         place_labels(
             ax,
-            [(place[k], middle[order][k]) for k in far],
+            [(float(place[k]), float(middle[order][k])) for k in far],
             [genes[order[k]] for k in far],
-            avoid=list(zip(place, middle[order], strict=True)),
-            colors=INK,
         )
     return ax
+
+
+def _columns(values: ArrayLike) -> np.ndarray:
+    """(step,) or (step, start) as (step, start)."""
+    array = np.asarray(values, dtype=float)
+    return array.reshape(len(array), -1)
+
+
+def _plain(value: float, _: int) -> str:
+    """A tick's number without an exponent; the digits 6 to 9 are left out, because they crowd on a logarithmic axis."""
+    return "" if f"{value:.0e}"[0] in "6789" else f"{value:g}"

@@ -1,5 +1,7 @@
 """Scores as bars: the model beside every baseline and control, in all directions, with intervals, win or lose."""
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
@@ -29,14 +31,15 @@ def score_bars(table: ScoreTable, *, mode: str = ROLL_OUT, title: str | None = N
     widest = max(max(row.rmse, row.hi) for rows in groups.values() for row in rows if np.isfinite(row.rmse))
     for ax, (direction, rows) in zip(panels.flat, groups.items(), strict=True):
         _panel(ax, rows, widest)
-        ax.set_title(f"{direction} ({rows[0].n_genes} genes)")
+        ax.set_title(textwrap.fill(direction, 36))
         ax.set_xlabel(f"RMSE ({table.unit}), lower is better")
         best = table.best_baseline(direction, mode)
         if best is not None:
             value = next(row.rmse for row in rows if row.name == best)
             ax.axvline(value, color=INK, linewidth=1, linestyle="--", zorder=0.5)
     figure = panels[0, 0].figure
-    text = f"{table.data + ': ' if table.data else ''}{mode}, {table.level:.0%} bootstrap intervals over genes"
+    genes = next(iter(groups.values()))[0].n_genes
+    text = f"{table.data + ': ' if table.data else ''}{mode}, {table.level:.0%} bootstrap intervals over {genes} genes"
     figure.suptitle(titled(text if title is None else title, table.simulated), x=0.01, ha="left")
     kinds = dict.fromkeys(row.kind for rows in groups.values() for row in rows)
     handles: list = [
@@ -62,6 +65,7 @@ def _panel(ax: Axes, rows: list[ScoreRow], widest: float) -> None:
             y,
             f"{row.rmse:.3f}" if np.isfinite(row.rmse) else "failed",
             va="center",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             fontsize=8,
             fontweight="bold" if row.kind == "model" else "normal",
         )

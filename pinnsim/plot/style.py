@@ -17,7 +17,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, RED, YELLOW = "#56B4E9", "#D55E00", "#F0E442"
@@ -62,7 +62,12 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with mpl.rc_context(STYLE):
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            interactive = mpl.is_interactive()
+        # A notebook's backend is chosen at the first figure and turns interactive mode on, which leaving the context
+        # takes back; without it the notebook would show its first picture only.
+        mpl.interactive(interactive)
+        return result
 
     return wrapped
 
@@ -123,19 +128,21 @@ def place_labels(
     points: Sequence[tuple[float, float]],
     labels: Sequence[str],
     *,
-    avoid: Sequence[tuple[float, float]] = (),
     colors: Sequence[str] | str = INK,
     size: float = 8.0,
     weight: str = "normal",
+    clearance: float = 3.0,
 ) -> None:
-    """Writes labels beside points so that none covers another nor `avoid`, in the freest of 24 places around each point.
+    """Writes labels beside points, each in the freest of 24 places: off other labels first, then off what is drawn.
 
-    **Arguments:** `points`, `avoid`: in data units; `colors`: one for all or one each. Call it last, with limits set.
+    **Arguments:** `points`: in data units; `colors`: one for all or one each; `clearance`: radius of the points'
+    markers, in typographic points. Call it last, with limits set.
     """
     figure = ax.figure.get_figure(root=True)
     figure.draw_without_rendering()  # lays out, so that positions in pixels are final
     taken: list[Bbox] = [label.get_window_extent() for label in ax.texts if label.get_visible() and label.get_text()]
-    marks = ax.transData.transform(np.array([*points, *avoid], dtype=float).reshape(-1, 2))
+    drawn = _drawn(ax)
+    frame = ax.get_window_extent()
     shade = [colors] * len(labels) if isinstance(colors, str) else list(colors)
     for (x, y), label, color in zip(points, labels, shade, strict=True):
         if not (np.isfinite(x) and np.isfinite(y)):
@@ -143,27 +150,33 @@ def place_labels(
         text = ax.annotate(
             label, (x, y), (0, 0), textcoords="offset points", fontsize=size, color=color, fontweight=weight, zorder=9
         )
-        best, least = (6.0, 4.0, "left", "bottom"), math.inf
-        for reach in (1.0, 1.8, 3.0):
+        best, least = (0.0, 0.0, "left", "bottom"), math.inf
+        for reach in (clearance + 1.0, clearance + 6.0, clearance + 14.0):
             for right, up in _DIRECTIONS:
                 across = {1: "left", -1: "right", 0: "center"}[right]
                 along = {1: "bottom", -1: "top", 0: "center"}[up]
-                offset = (right * (6.0 if up == 0 else 4.0) * reach, up * (6.0 if right == 0 else 3.0) * reach)
-                text.set(position=offset, ha=across, va=along)
+                short = 1.0 if 0 in (right, up) else math.sqrt(0.5)
+                text.set(position=(right * reach * short, up * reach * short), ha=across, va=along)
                 box = text.get_window_extent()
-                cost = sum(_overlap(box, other) for other in taken) + 30.0 * _inside(box, marks)
-                cost += 1e3 * (not _within(box, ax.get_window_extent())) + reach
+                cost = 1e3 * sum(box.overlaps(other) for other in taken) + 1e4 * (not _within(box, frame))
+                cost += _inside(box, drawn) + 0.5 * reach
                 if cost < least:
-                    best, least = (*offset, across, along), cost
-            if least <= reach:
-                break
+                    best, least = (right * reach * short, up * reach * short, across, along), cost
         text.set(position=best[:2], ha=best[2], va=best[3])
         taken.append(text.get_window_extent())
 
 
-def _overlap(a: Bbox, b: Bbox) -> float:
-    common = Bbox.intersection(a, b)
-    return 0.0 if common is None else 1.0 + common.width * common.height
+def _drawn(ax: Axes) -> np.ndarray:
+    """Pixels along all lines of `ax`, every 3 of them, (point, 2)."""
+    every = []
+    for line in ax.lines:
+        corners = ax.transData.transform(np.column_stack([line.get_xdata(orig=False), line.get_ydata(orig=False)]))
+        corners = corners[np.isfinite(corners).all(axis=1)]
+        for a, b in zip(corners[:-1], corners[1:], strict=True):
+            count = int(min(np.hypot(*(b - a)) / 3.0, 2000)) + 1
+            every.append(a + np.arange(count)[:, None] / count * (b - a))
+        every.append(corners[-1:])
+    return np.concatenate(every) if every else np.zeros((0, 2))
 
 
 def _inside(box: Bbox, points: np.ndarray) -> int:
@@ -171,6 +184,6 @@ def _inside(box: Bbox, points: np.ndarray) -> int:
     return int(((points > pad.min) & (points < pad.max)).all(axis=1).sum())
 
 
-def _within(box: Bbox, frame: Bbox) -> bool:
+def _within(box: BboxBase, frame: BboxBase) -> bool:
     slack = frame.padded(1.0)
     return bool(box.x0 >= slack.x0 and box.y0 >= slack.y0 and box.x1 <= slack.x1 and box.y1 <= slack.y1)

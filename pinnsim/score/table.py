@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -25,6 +26,11 @@ from pinnsim.score.controls import ControlTest, control_test
 from pinnsim.score.metrics import DRAWS, LEVEL, Interval, interval, r_change, resample_mse, rmse, skill
 
 KINDS = ("model", "control", "baseline")
+_MARKS = {"model": ">", "control": "-", "baseline": " "}
+_LEGEND = (
+    "> model   - control, which must fail   * best baseline\n"
+    "r of the change from the first sample; skill: RMSE saved against the best baseline; bootstrap intervals over genes"
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,9 @@ class ScoreTable:
     def to_text(self, width: int = 120, color: bool = False) -> str:
         """The tables and the verdicts as text."""
         buffer = io.StringIO()
-        console = Console(file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False)
+        console = Console(
+            file=buffer, width=width, force_terminal=color, no_color=not color, highlight=False, force_jupyter=False
+        )
         for grid in self.to_rich():
             console.print(grid)
         for verdict in self.verdicts:
@@ -133,22 +141,24 @@ class ScoreTable:
         made = " on SIMULATED data" if self.simulated else ""
         where = f"{self.data}: " if self.data else ""
         title = f"{where}{direction}, {mode}{made} ({rows[0].n_genes} genes, {rows[0].n_values} readings)"
-        grid = Table(title=title, title_justify="left")
-        grid.add_column("what", no_wrap=True)
-        grid.add_column("kind")
-        for heading in (f"RMSE ({self.unit})", f"{self.level:.0%} interval", "r of change", "skill", "its interval"):
-            grid.add_column(heading, justify="right")
+        # Fits a terminal of 80 columns: intervals in brackets, the kind as a mark before the name.
+        grid = Table(
+            title=title, title_justify="left", caption=_LEGEND, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
+        )
+        grid.add_column(f"RMSE in {self.unit}", no_wrap=True)
+        for heading in ("RMSE", f"{self.level:.0%}", "r", "skill", f"{self.level:.0%}"):
+            grid.add_column(heading, justify="right", no_wrap=True)
         best = self.best_baseline(direction, mode)
         for row in rows:
             several = f" x {row.n_controls}" if row.n_controls > 1 else ""
+            mark = "*" if row.kind == "baseline" and row.name == best else _MARKS[row.kind]
             grid.add_row(
-                f"{row.name}{several}{' (best)' if row.kind == 'baseline' and row.name == best else ''}",
-                row.kind,
+                f"{mark} {row.name}{several}",
                 f"{row.rmse:.3f}",
-                f"{row.lo:.3f} to {row.hi:.3f}",
-                f"{row.r_change:.3f}",
-                _signed(row.skill),
-                "" if math.isnan(row.skill_lo) else f"{_signed(row.skill_lo)} to {_signed(row.skill_hi)}",
+                f"{row.lo:.2f}..{row.hi:.2f}",
+                f"{row.r_change:.2f}",
+                f"{row.skill:+.2f}" if not math.isnan(row.skill) else "-",
+                "" if math.isnan(row.skill_lo) else f"{row.skill_lo:+.2f}..{row.skill_hi:+.2f}",
                 style="bold" if row.kind == "model" else None,
             )
         return grid
@@ -269,10 +279,6 @@ def _verdict(row: ScoreRow, best: float, level: float) -> str:
     beyond = row.difference_hi < 0 or row.difference_lo > 0
     sure = "beyond the bootstrap interval" if beyond else "but within the bootstrap interval: not told apart"
     return f"model '{row.name}' {verb} '{row.against}', {sure} ({figures})."
-
-
-def _signed(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:+.3f}"
 
 
 def _plain(value: Any) -> Any:

@@ -5,17 +5,17 @@ import abc
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from pinnsim.dynamics.rest import infer_at_rest
 from pinnsim.errors import Problems, first
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
-from pinnsim.shapes import PerGene, State
+from pinnsim.shapes import Numbers, PerGene, State
 from pinnsim.simulate.steady import steady_state
 
 
-def _numbers(values: ArrayLike | None) -> Array | None:
+def _numbers(values: Numbers | None) -> Array | None:
     """Tables give numpy arrays and lists; only device arrays are stacked into lanes."""
     return None if values is None else jnp.asarray(values, dtype=float)
 

@@ -7,13 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike
+from jaxtyping import Array
 
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
-from pinnsim.shapes import Times
+from pinnsim.shapes import Numbers, Times
 from pinnsim.simulate.initial import AbstractInitial, AtRest
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
@@ -26,13 +26,13 @@ _MEMORY_LIMIT = 16e9  # bytes a result may take unless the caller raises it
 
 def simulate(
     model: CellModel,
-    times: ArrayLike,
+    times: Numbers,
     treatments: Treatment | str | Sequence[Treatment | str] = NONE,
     *,
     initial: AbstractInitial | Sequence[AbstractInitial] | None = None,
     method: ODE | None = None,
     phases: int | None = None,
-    memory_limit: float = _MEMORY_LIMIT,
+    memory_limit: int | float = _MEMORY_LIMIT,
 ) -> Simulation:
     """Runs `model` under each treatment (a lane each) and reports states and readings at `times`.
 
@@ -107,7 +107,7 @@ def run_one(
     return Solution(states, outcome, reached), readings
 
 
-def _read_times(times: ArrayLike, problems: Problems) -> np.ndarray:
+def _read_times(times: Numbers, problems: Problems) -> np.ndarray:
     """Times on the host in the session's precision: checking must not add a device transfer or a wider type."""
     try:
         moments = np.asarray(times, dtype=np.dtype(jnp.zeros(()).dtype))
@@ -154,7 +154,7 @@ def _check_rules(model: CellModel, rules: Sequence[AbstractInitial], lanes: int,
         _collect(partial(rule.check, model), problems)
 
 
-def _check_size(model: CellModel, lanes: int, times: int, limit: float, problems: Problems) -> None:
+def _check_size(model: CellModel, lanes: int, times: int, limit: int | float, problems: Problems) -> None:
     species, genes = len(model.table.species), len(model.table.genes)
     need = lanes * times * (species + genes) * jnp.zeros(()).dtype.itemsize
     if need > limit:

@@ -64,6 +64,7 @@ def solve(
         able = jnp.all(jnp.isfinite(kinetics.vector_field(left, state, local)))
         going = (outcome == Outcome.DONE) & able
         outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
+        state = jnp.where(able, state, jnp.nan_to_num(state, posinf=0.0, neginf=0.0))
         right = jnp.where(going, right, left)
         inside = jnp.clip(times, left, right)
         solution = dfx.diffeqsolve(

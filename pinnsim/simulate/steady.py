@@ -15,6 +15,7 @@ Source: C. T. Kelley and D. E. Keyes, SIAM J. Numer. Anal. 35:508 (1998).
 
 from typing import NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -59,7 +60,8 @@ def steady_state(
     def flow(state: State, acting: Perturbation, kinetics: AbstractKinetics) -> State:
         return kinetics.vector_field(clock, state, acting)
 
-    frozen_acting, frozen_kinetics = jax.lax.stop_gradient((acting, kinetics))
+    arrays, rest = eqx.partition((acting, kinetics), eqx.is_array)
+    frozen_acting, frozen_kinetics = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     edits = frozen_acting.at(clock)
     begin = jax.lax.stop_gradient(jnp.where(edits.hold, edits.level, guess))
 
@@ -67,7 +69,7 @@ def steady_state(
         return jnp.max(jnp.where(force == 0, 0.0, jnp.abs(force) / (jnp.abs(jacobian) @ (1.0 + jnp.abs(state)))))
 
     def matrix(state: State) -> Array:
-        jacobian = jax.jacfwd(flow)(state, frozen_acting, frozen_kinetics)
+        jacobian = jax.jacfwd(lambda x: flow(x, frozen_acting, frozen_kinetics))(state)
         # What is held, or never changes, has no equation of its own: unit rows keep the matrix regular.
         still = edits.hold | jnp.all(jacobian == 0, axis=1)
         return jnp.where(still[:, None], -jnp.eye(state.size, dtype=state.dtype), jacobian)
@@ -84,7 +86,8 @@ def steady_state(
         # Switched evolution relaxation: the pace grows as the force falls, and shrinks when a step made it worse.
         factor = jnp.clip(before / jnp.maximum(after, 1e-300 if state.dtype == jnp.float64 else 1e-30), 0.3, 3.0)
         state, force = jnp.where(good, moved, state), jnp.where(good, new_force, force)
-        pace = jnp.where(good, pace * jnp.maximum(factor, 1.2 * (after <= before)), 0.1 * pace)
+        factor = jnp.where(after <= before, jnp.maximum(factor, 1.2), factor)
+        pace = jnp.where(good, pace * factor, 0.1 * pace)
         return (
             count + 1,
             state,

@@ -1,0 +1,94 @@
+"""One compilation: whatever number is swept, and whichever perturbations are mixed, nothing is traced again."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from systems import model_of, randomised
+
+from pinnsim.parameter import resolve
+from pinnsim.simulate import ODE, AtRest, FromSample, FromState, run, simulate, solve, steady_state
+from pinnsim.treatment import Treatment
+
+KINDS = [
+    ["none", "g0=0"],
+    ["g0*5@1:2, signal(food)=1@3:", "rnai(g1)*0.2"],
+    ["hold(g2)=0.4@1:4", "activity(g0)*0{dose=2;ka=0.3;ke=0.1;ic50=1;hill=2}@1:, drive(g1)=0.3@2:3"],
+    ["g0=0, g1=0, edge(g0->g1)*3", "decay(g1)*3@0.5:, h0*2@1:"],
+]
+
+
+@pytest.fixture(scope="module")
+def template():
+    return model_of(("mrna", "protein"), genes=3, unmeasured=1, own_inputs=True, residual="mlp")
+
+
+def once(function):
+    """The function compiled, refusing a second trace."""
+    return eqx.filter_jit(eqx.debug.assert_max_traces(function, max_traces=1))
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`simulate` with its compiled part refusing a second trace."""
+    monkeypatch.setattr(run, "_run", once(run._run.__wrapped__))
+
+
+@pytest.mark.usefixtures("counted")
+def test_simulate_is_traced_once(template) -> None:
+    seen = []
+    for k in range(3):
+        seen.append(
+            simulate(
+                randomised(template, k, 0.3, 1.0),
+                np.array([0.0, 1.0, 4.0, 7.0 + k]) + k,
+                [Treatment.parse(text).delay(float(k)) for text in KINDS[k]],
+                initial=[FromState(jnp.full(10, 0.1 + k)), FromState(jnp.full(10, 0.3 * k))],
+                method=ODE(10.0 ** (-4 - k), 1e-8 / (k + 1)),
+                phases=2,
+            )
+        )
+    # The sweep is real: each run differs from the others.
+    assert len({float(s.states[0, -1, 0]) for s in seen}) == 3
+    simulate(template, [0, 1, 2, 5], KINDS[3], initial=FromState(jnp.ones(10)), phases=2)
+
+
+@pytest.mark.usefixtures("counted")
+@pytest.mark.parametrize("kind", ["rest", "sample"])
+def test_initial_rules_are_traced_once(template, kind: str) -> None:
+    for k in range(3):
+        rule = (
+            AtRest(jnp.full(10, 0.5 + k)) if kind == "rest" else FromSample(jnp.asarray([14.0, 15.0, 16.0]) + 0.1 * k)
+        )
+        simulate(randomised(template, k, 0.1, 0.3), [0.0, 5.0 + k], KINDS[k], initial=rule, phases=2)
+
+
+def test_a_second_shape_is_a_second_trace(template, counted: None) -> None:
+    """The counter can fail."""
+    simulate(template, [0.0, 1.0], initial=FromState(jnp.ones(10)))
+    with pytest.raises(Exception, match="trace"):
+        simulate(template, [0.0, 1.0, 2.0], initial=FromState(jnp.ones(10)))
+
+
+def test_solve_and_steady_state_are_traced_once(template) -> None:
+    compiled, settled = once(solve), once(steady_state)
+    for k, texts in enumerate(KINDS):
+        for text in texts:
+            kinetics = resolve(randomised(template, k, 0.2, 0.5).kinetics)
+            p = Treatment.parse(text).resolve(template.table, phases=2)
+            state = jnp.full(10, 0.2 * (k + 1))
+            times = jnp.asarray([0.0, 1.0 + k])
+            compiled(kinetics, times, p, state, ODE(10.0 ** (-4 - k)), jnp.asarray(-1.0 * k))
+            settled(kinetics, p, state, jnp.asarray(float(k)))
+
+
+def test_a_batch_mixes_all_kinds_in_one_program(template) -> None:
+    """Lanes of one call are what each treatment gives by itself."""
+    texts = [text for kinds in KINDS for text in kinds]
+    begin, method = FromState(jnp.full(10, 0.4)), ODE(1e-10, 1e-12)
+    together = simulate(template, [0.0, 2.0, 6.0], texts, initial=begin, method=method, phases=3)
+    for k, text in enumerate(texts):
+        alone = simulate(template, [0.0, 2.0, 6.0], text, initial=begin, method=method, phases=3)
+        np.testing.assert_allclose(together.states[k], alone.states[0], rtol=1e-8, atol=1e-10)
+    assert jax.tree.structure(together) != jax.tree.structure(alone)  # names of lanes are part of the result only
