@@ -1,6 +1,7 @@
 """Does a mechanistic model fitted to one carbon shift predict the opposite shift better than trivial baselines?
 
-One configuration for both directions, chosen by held-out time blocks of the fitted arm; the other arm gives its first sample only. Shuffled networks and an unfitted model are the controls.
+One configuration for both directions, chosen by held-out time blocks of the fitted arm; the other arm gives its first
+sample only. Shuffled networks and an unfitted model are the controls.
 """
 
 import itertools
@@ -24,8 +25,9 @@ SMOKE: dict[str, Any] = {
     },
 }
 SPENT = (
-    "The two arms are spent as a test: while the model family was developed, cross-arm scores of about 120 earlier configurations were seen, and the candidates' ranges were set knowing them. "
-    "The choice among the candidates used held-out time blocks of the fitted arm only."
+    "The two arms are spent as a test: while the model family was developed, cross-arm scores of about 120 earlier "
+    "configurations were seen, and the candidates' ranges were set knowing them. The choice among the candidates used "
+    "held-out time blocks of the fitted arm only."
 )
 BARS = {"glc_mal -> mal_glc": (0.98, 0.884), "mal_glc -> glc_mal": (1.15, 1.194)}
 
@@ -54,11 +56,9 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     save(score_bars(table), out / "carbon_shift.png")
     real = [p for p in evaluation.predictions if p.variant == REAL]
     held = coverage(evaluation, real)
-    rows, metrics, baselines = (
-        [],
-        {"selection": selection, "coverage": held.to_dict(), "verdicts": list(table.verdicts)},
-        {},
-    )
+    rows: list[Acceptance] = []
+    metrics: dict[str, Any] = {"selection": selection, "coverage": held.to_dict(), "verdicts": list(table.verdicts)}
+    baselines: dict[str, Any] = {}
     for row in table.rows:
         key = f"{row.name}, {row.direction}"
         (baselines if row.kind == "baseline" else metrics)[key] = {
@@ -105,7 +105,8 @@ def lowest_error(plan: dict[str, Any], selection: list[dict[str, Any]]) -> dict[
 
 
 def without_regulons(evaluation: Evaluation, project: Project, least: int = 10) -> dict[str, Any]:
-    """RMSE of the real and the shuffled networks when the targets of one large regulon are left out: whose genes the network's benefit comes from."""
+    """RMSE of the real and the shuffled networks when the targets of one large regulon are left out: whose genes the
+    network's benefit comes from."""
     network, found = project.network, {}
     for number, regulator in enumerate(network.regulators):
         targets = np.asarray(network.target)[np.asarray(network.source) == number]
@@ -131,7 +132,8 @@ def error(prediction: Prediction, keep: np.ndarray) -> float:
 
 
 def choose(plan: dict[str, Any], progress: bool) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The most constrained candidate whose held-out-block error is within one standard error of the best one's in every fitted arm (Breiman et al. 1984).
+    """The most constrained candidate whose held-out-block error is within one standard error of the best one's in every
+    fitted arm (Breiman et al. 1984).
 
     Candidates run from constrained to free, the first key slowest. No predicted arm is looked at.
     """
@@ -162,7 +164,7 @@ def choose(plan: dict[str, Any], progress: bool) -> tuple[dict[str, Any], list[d
                 "se": {a: s[1] for a, s in arms.items()},
             }
         )
-    best = {arm: min(table, key=lambda row, arm=arm: row["rmse"][arm]) for arm in table[0]["rmse"]}
+    best = {arm: table[int(np.argmin([row["rmse"][arm] for row in table]))] for arm in table[0]["rmse"]}
     close = [all(row["rmse"][arm] <= best[arm]["rmse"][arm] + best[arm]["se"][arm] for arm in best) for row in table]
     number = close.index(True) if any(close) else min(range(len(table)), key=lambda k: sum(table[k]["rmse"].values()))
     for k, row in enumerate(table):

@@ -1,6 +1,7 @@
 """Do the models on the shelf hold what their cards say, and can they be made again?
 
-Builds the toggle switch from its closed form and fits the carbon-shift model to both arms, writes both as bundles, loads them back and checks the facts that their cards state.
+Builds the toggle switch from its closed form and fits the carbon-shift model to both arms, writes both as bundles,
+loads them back and checks the facts that their cards state.
 """
 
 from pathlib import Path
@@ -58,7 +59,8 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
 def toggle(a: float, n: float, odds: float = 1e-2) -> tuple[CellModel, ModelConfig, Network, KineticPrior]:
     """Gardner's toggle `u' = a / (1 + v^n) - u` and its mirror as two genes with perfect repressors; time in hours.
 
-    A promoter is active with probability `1 / (1 + q (1 + theta))`, q = `odds` and theta = (v / K)^n; with `c = a (1 + q)` and `K^n = q / (1 + q)` that is the textbook form for any q.
+    A promoter is active with probability `1 / (1 + q (1 + theta))`, q = `odds` and theta = (v / K)^n; with
+    `c = a (1 + q)` and `K^n = q / (1 + q)` that is the textbook form for any q.
     """
     network = Network.from_frame(
         pd.DataFrame({"source": ["v", "u"], "target": ["u", "v"], "sign": [-1, -1]}), genes=("u", "v")

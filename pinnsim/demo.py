@@ -29,7 +29,17 @@ from pinnsim.judge import coverage, judge
 from pinnsim.landscape import Attractors, find_attractors, principal_components
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
-from pinnsim.plot import Course, Mark, fit_panels, knockout_heatmap, landscape_2d, prior_posterior, pulse_panel, save, score_bars
+from pinnsim.plot import (
+    Course,
+    Mark,
+    fit_panels,
+    knockout_heatmap,
+    landscape_2d,
+    prior_posterior,
+    pulse_panel,
+    save,
+    score_bars,
+)
 from pinnsim.project import Project, ScorePlan, load_project
 from pinnsim.report import Report
 from pinnsim.score import ScoreTable
@@ -81,7 +91,9 @@ def run_demo(out: Path, smoke: bool = False, progress: bool = True) -> None:
     spent = time.time() - began
     scores = {**table.to_dict(), "seconds": round(spent, 1), "smoke": smoke}
     (out / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
-    demo.console.print(f"Done in {spent:.0f} s. Open [bold]{out / 'report.html'}[/bold]; next: pinnsim simulate {out / 'model'} --help")
+    demo.console.print(
+        f"Done in {spent:.0f} s. Open [bold]{out / 'report.html'}[/bold]; next: pinnsim simulate {out / 'model'} --help"
+    )
 
 
 def _begin(out: Path, smoke: bool, progress: bool) -> Demo:
@@ -90,9 +102,15 @@ def _begin(out: Path, smoke: bool, progress: bool) -> Demo:
     fit = project.config.fit.model_copy(update={"starts": 1, "keep": 1, "trajectory_steps": 10})
     score = ScorePlan(shuffles=4, late=project.config.score.late, relaxation=project.config.score.relaxation)
     if smoke:
-        fit, score = fit.model_copy(update={"collocation_steps": 10, "trajectory_steps": 1}), score.model_copy(update={"shuffles": 1})
+        fit, score = (
+            fit.model_copy(update={"collocation_steps": 10, "trajectory_steps": 1}),
+            score.model_copy(update={"shuffles": 1}),
+        )
     project = dataclasses.replace(project, config=project.config.model_copy(update={"fit": fit, "score": score}))
-    report = Report("pinnsim: carbon shifts of Bacillus subtilis", "Fit one shift, predict the opposite one, perturb, and see where the cell goes")
+    report = Report(
+        "pinnsim: carbon shifts of Bacillus subtilis",
+        "Fit one shift, predict the opposite one, perturb, and see where the cell goes",
+    )
     demo = Demo(out, project, Console(), progress, report, 4 if smoke else 16)
     demo.console.rule("pinnsim demo: Bacillus subtilis between two sugars")
     demo.console.print(project.measured.describe(), highlight=False)
@@ -103,7 +121,9 @@ def _begin(out: Path, smoke: bool, progress: bool) -> Demo:
         demo.console.print(f"  half-life prior of {count} genes: {source}", highlight=False)
     if smoke:
         demo.console.print("[bold]SMOKE RUN: tiny fits, the numbers below mean nothing.[/bold]")
-        report.section("Smoke run").text("Tiny fits: this report shows that everything works; its numbers mean nothing.")
+        report.section("Smoke run").text(
+            "Tiny fits: this report shows that everything works; its numbers mean nothing."
+        )
     return demo
 
 
@@ -112,9 +132,17 @@ def _score(demo: Demo) -> tuple[Evaluation, ScoreTable]:
     project = demo.project
     plan = project.config
     evaluation = cross_condition(
-        plan.model, project.network, project.prior, project.dataset, plan.fit, shuffles=plan.score.shuffles, progress=demo.progress
+        plan.model,
+        project.network,
+        project.prior,
+        project.dataset,
+        plan.fit,
+        shuffles=plan.score.shuffles,
+        progress=demo.progress,
     )
-    table = judge(evaluation, project.dataset, late=plan.score.late, relaxation=plan.score.relaxation, name="carbon shift")
+    table = judge(
+        evaluation, project.dataset, late=plan.score.late, relaxation=plan.score.relaxation, name="carbon shift"
+    )
     real = [p for p in evaluation.predictions if p.variant == REAL]
     held = coverage(evaluation, real)
     for grid in table.to_rich():
@@ -124,13 +152,28 @@ def _score(demo: Demo) -> tuple[Evaluation, ScoreTable]:
         demo.console.print(sentence, markup=False, highlight=False)
     report = demo.report
     report.section("Honest score: one arm fitted, the other predicted from its first sample").verdicts(sentences)
-    report.text("RMSE over genes and all times after the first, log2 intensity. Skill is the reduction of RMSE against the best baseline.")
+    report.text(
+        "RMSE over genes and all times after the first, log2 intensity. Skill is the reduction of RMSE against the "
+        "best baseline."
+    )
     shown = ["direction", "name", "kind", "rmse", "lo", "hi", "r_change", "skill", "skill_lo", "skill_hi"]
-    report.table(table.to_frame()[shown].round(3), "Every baseline and control, with 95 % bootstrap intervals over genes.")
+    report.table(
+        table.to_frame()[shown].round(3), "Every baseline and control, with 95 % bootstrap intervals over genes."
+    )
     demo.show(score_bars(table), "scores", "Error of the model, the baselines and the controls, both directions.")
     for p in real:
-        caption = f"Predicted, not fitted: {p.predicted}, from its first sample by a model that saw {p.fitted} only. Band: model and measurement error are not included, members only."
-        picture = fit_panels(project.measured, p.predicted, p.times, p.members, label="predicted from the first sample", title=f"{p.predicted}, predicted by a fit to {p.fitted}")
+        caption = (
+            f"Predicted, not fitted: {p.predicted}, from its first sample by a model that saw {p.fitted} only. Band: "
+            "model and measurement error are not included, members only."
+        )
+        picture = fit_panels(
+            project.measured,
+            p.predicted,
+            p.times,
+            p.members,
+            label="predicted from the first sample",
+            title=f"{p.predicted}, predicted by a fit to {p.fitted}",
+        )
         demo.show(picture, f"predicted_{p.predicted}", caption)
     return evaluation, table
 
@@ -140,20 +183,37 @@ def _fitted(demo: Demo, evaluation: Evaluation) -> CellModel:
     project, prior = demo.project, evaluation.prior
     data = cultures(project.dataset, prior.center.table, substeps=project.config.fit.substeps)
     models = with_effects_at_rest(evaluation.ensemble(ALL), prior, data)
-    save_model(demo.out / "model", models, project.config.model, project.network, project.prior, data_digest=project.dataset.digest())
+    save_model(
+        demo.out / "model",
+        models,
+        project.config.model,
+        project.network,
+        project.prior,
+        data_digest=project.dataset.digest(),
+    )
     gate = float(np.mean(np.asarray(resolve(models).kinetics.residual.gate)))
     rows = evaluation.fits.table
     demo.report.section("The fitted model").text(
-        f"Fitted to both arms: {project.config.model.layers} layers, {len(project.network.edges)} signed edges from {len(project.network.regulators)} regulators, "
-        f"hidden activities of all regulators. Residual gate: {gate:.2f} (0: no neural correction is used; what was learned are rates)."
+        f"Fitted to both arms: {project.config.model.layers} layers, {len(project.network.edges)} signed edges from "
+        f"{len(project.network.regulators)} regulators, hidden activities of all regulators. Residual gate: {gate:.2f} "
+        "(0: no neural correction is used; what was learned are rates)."
     )
     terms = ["objective", "data", "kinetics", "network", "hidden", "outcome"]
     demo.report.table(rows[[c for c in terms if c in rows]].round(1), "Objective of every fit, nats, by named terms.")
     decay = np.asarray(resolve(models).kinetics.decay)
     rate = project.prior.rate
-    picture = prior_posterior(project.dataset.genes, np.log(2) / decay, np.log(2) / np.asarray(rate.median), np.asarray(rate.log_sd), time_unit="min")
+    picture = prior_posterior(
+        project.dataset.genes,
+        np.log(2) / decay,
+        np.log(2) / np.asarray(rate.median),
+        np.asarray(rate.log_sd),
+        time_unit="min",
+    )
     demo.show(picture, "half_lives", "mRNA half-lives: fitted values against the prior that each gene got.")
-    demo.report.table(project.prior.report().groupby("source", as_index=False).agg(genes=("gene", "count"), half_life_min=("half_life", "median")), "Which prior the genes got.")
+    by_source = project.prior.report().groupby("source", as_index=False)
+    demo.report.table(
+        by_source.agg(genes=("gene", "count"), half_life_min=("half_life", "median")), "Which prior the genes got."
+    )
     return models
 
 
@@ -169,15 +229,21 @@ def _knockouts(demo: Demo, models: CellModel) -> None:
     changes = readings[1:] - readings[0]
     top = pd.DataFrame(
         [
-            {"knock-out": name, "most changed": ", ".join(f"{model.table.genes[g]} {row[g]:+.1f}" for g in _largest(row, model.table.genes.index(name)))}
+            {"knock-out": name, "most changed": _largest(row, model.table.genes, name)}
             for name, row in zip(chosen, changes, strict=True)
         ]
     )
     demo.console.print("Knock-outs at rest on glucose, largest changes (log2, simulated):", highlight=False)
     for _, row in top.iterrows():
         demo.console.print(f"  {row['knock-out']:6s} {row['most changed']}", highlight=False)
-    demo.report.section("Knock-outs of the main regulators (simulated)").table(top, "Largest changes at rest on glucose, log2; the removed gene itself is left out.")
-    demo.show(knockout_heatmap(changes, chosen, model.table.genes), "knockouts", "Change of expression at rest on glucose after each knock-out, simulated.")
+    demo.report.section("Knock-outs of the main regulators (simulated)").table(
+        top, "Largest changes at rest on glucose, log2; the removed gene itself is left out."
+    )
+    demo.show(
+        knockout_heatmap(changes, chosen, model.table.genes),
+        "knockouts",
+        "Change of expression at rest on glucose after each knock-out, simulated.",
+    )
 
 
 def _pulse(demo: Demo, models: CellModel) -> None:
@@ -185,7 +251,8 @@ def _pulse(demo: Demo, models: CellModel) -> None:
     project = demo.project
     sample = FromSample(jnp.asarray(project.dataset.values[project.dataset.conditions.index("glc_mal"), 0, 0]))
     start, stop = _PULSE
-    treatments = [f"{_REST['glc_mal']}, signal(malate)=1@{start:g}:{stop:g}", f"{_REST['glc_mal']}, signal(malate)=1@{start:g}:"]
+    rest = _REST["glc_mal"]
+    treatments = [f"{rest}, signal(malate)=1@{start:g}:{stop:g}", f"{rest}, signal(malate)=1@{start:g}:"]
     result = simulate(lane(models, 0), _TIMES, treatments, initial=sample).raise_failures()
     save_simulation(demo.out / "pulse.zarr", result.to_xarray())
     changes = np.asarray(result.readings) - np.asarray(result.readings)[:, :1]
@@ -194,14 +261,22 @@ def _pulse(demo: Demo, models: CellModel) -> None:
     back = _TIMES[np.flatnonzero(distance[0] > _BACK)[-1]] if (distance[0] > _BACK).any() else 0.0
     verdict = "comes back" if left < _BACK else "does not come back"
     text = (
-        f"A malate pulse of {stop - start:g} min moves the culture {farthest:.2f} log2 (rms) from rest; after it is withdrawn the cell {verdict}: "
-        f"{left:.2f} log2 away at {_TIMES[-1]:g} min, below the measurement's error of {_BACK} log2 from {back:.0f} min on. Left on, it ends {distance[1, -1]:.2f} away."
+        f"A malate pulse of {stop - start:g} min moves the culture {farthest:.2f} log2 (rms) from rest; after it is "
+        f"withdrawn the cell {verdict}: {left:.2f} log2 away at {_TIMES[-1]:g} min, below the measurement's error of "
+        f"{_BACK} log2 from {back:.0f} min on. Left on, it ends {distance[1, -1]:.2f} away."
     )
     demo.console.print(text, highlight=False)
-    shown = {model_gene: changes[0, :, g] for g, model_gene in ((g, project.dataset.genes[g]) for g in np.argsort(-np.abs(changes[0]).max(axis=0))[:5])}
+    moved = np.argsort(-np.abs(changes[0]).max(axis=0))[:5]
+    shown = {project.dataset.genes[g]: changes[0, :, g] for g in moved}
     demo.report.section("A pulse that is withdrawn (simulated)").text(text)
-    picture = pulse_panel(_TIMES, distance[0], shown, _PULSE, signal="malate", time_unit="min", threshold=_BACK, simulated=True)
-    demo.show(picture, "pulse", "Malate for ten minutes on a glucose culture: distance from rest, and the genes that moved most.")
+    picture = pulse_panel(
+        _TIMES, distance[0], shown, _PULSE, signal="malate", time_unit="min", threshold=_BACK, simulated=True
+    )
+    demo.show(
+        picture,
+        "pulse",
+        "Malate for ten minutes on a glucose culture: distance from rest, and the genes that moved most.",
+    )
 
 
 def _landscape(demo: Demo, models: CellModel) -> None:
@@ -214,32 +289,51 @@ def _landscape(demo: Demo, models: CellModel) -> None:
         result = simulate(model, _TIMES, given, initial=FromSample(jnp.asarray(samples[k]))).raise_failures()
         save_simulation(demo.out / f"{condition}.zarr", result.to_xarray())
         rests.append(np.asarray(result.states)[0, 0])
-        courses.append(Course(condition, np.asarray(project.dataset.times)[k], np.asarray(project.dataset.values)[k, 0], np.asarray(result.readings)))
+        times, measured = np.asarray(project.dataset.times)[k], np.asarray(project.dataset.values)[k, 0]
+        courses.append(Course(condition, times, measured, np.asarray(result.readings)))
+    media = {"glucose": _REST["glc_mal"], "malate": _REST["mal_glc"], "both sugars": _BOTH, "both, late": _BOTH + _LATE}
     found = {
-        "glucose": find_attractors(model, _REST["glc_mal"], starts=demo.starts, states=np.array(rests)),
-        "malate": find_attractors(model, _REST["mal_glc"], starts=demo.starts, states=np.array(rests)),
-        "both sugars": find_attractors(model, _BOTH, starts=demo.starts, states=np.array(rests)),
-        "both, late": find_attractors(model, _BOTH + _LATE, starts=demo.starts, states=np.array(rests)),
+        name: find_attractors(model, medium, starts=demo.starts, states=np.array(rests))
+        for name, medium in media.items()
     }
     mixtures = rests[0] + np.linspace(0, 1, 7)[1:-1, None] * (rests[1] - rests[0])
-    flow = np.asarray(simulate(model, _TIMES, [_BOTH] * len(mixtures), initial=[FromState(jnp.asarray(state)) for state in mixtures]).readings)
+    flow = simulate(model, _TIMES, [_BOTH] * len(mixtures), initial=[FromState(state) for state in mixtures]).readings
     readout = eqx.filter_vmap(resolve(model).observation.readout)
     marks, rows = [], []
     for name, attractors in found.items():
         demo.console.print(f"Landscape under {name}: {attractors.describe()}", highlight=False)
         rows.append(attractors.table().assign(medium=name))
-        marks += [Mark(name, np.asarray(readout(model.kinetics.layer(attractors.states, "rna")))[i], attractors.stability[i]) for i in range(len(attractors.names))]
-    projection = principal_components(np.concatenate([course.measured for course in courses if course.measured is not None]), project.dataset.genes)
+        shown = np.asarray(readout(model.kinetics.layer(jnp.asarray(attractors.states), "rna")))
+        marks += [Mark(name, reading, kind) for reading, kind in zip(shown, attractors.stability, strict=True)]
+    samples_of_both = np.concatenate([course.measured for course in courses if course.measured is not None])
+    projection = principal_components(samples_of_both, project.dataset.genes)
     demo.report.section("Landscape: where the cells go").text(_story(found))
-    demo.report.table(pd.concat(rows)[["medium", *[c for c in rows[0] if c != "medium"]]].round(4), "Fixed points from many starts, with stability from the Jacobian's eigenvalues.")
-    picture = landscape_2d(projection, courses, marks, flow=flow, time_unit="min", labelled_times=(5, 25, 60, 150), title="Two valleys, one attractor: both arms end together")
-    demo.show(picture, "landscape", "Expression in two principal components: measured arms, the model's courses, courses from mixed starts, and fixed points.")
+    demo.report.table(
+        pd.concat(rows)[["medium", *[c for c in rows[0] if c != "medium"]]].round(4),
+        "Fixed points from many starts, with stability from the Jacobian's eigenvalues.",
+    )
+    picture = landscape_2d(
+        projection,
+        courses,
+        marks,
+        flow=np.asarray(flow),
+        time_unit="min",
+        labelled_times=(5, 25, 60, 150),
+        title="Two valleys, one attractor: both arms end together",
+    )
+    demo.show(
+        picture,
+        "landscape",
+        "Expression in two principal components: measured arms, the model's courses, courses from mixed starts, and "
+        "fixed points.",
+    )
 
 
 def _story(found: dict[str, Attractors]) -> str:
     return " ".join(f"Under {name}: {attractors.describe()}" for name, attractors in found.items())
 
 
-def _largest(row: np.ndarray, own: int) -> list[int]:
-    order = [int(g) for g in np.argsort(-np.abs(row)) if g != own]
-    return order[:5]
+def _largest(row: np.ndarray, genes: tuple[str, ...], own: str) -> str:
+    """The five most changed genes but one, with their changes."""
+    order = [int(g) for g in np.argsort(-np.abs(row)) if genes[g] != own]
+    return ", ".join(f"{genes[g]} {row[g]:+.1f}" for g in order[:5])

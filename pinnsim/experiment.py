@@ -1,7 +1,8 @@
 """Experiments: a question, a frozen plan, a run, and a results file that keeps every number, failing ones included.
 
-An experiment is a file `experiments/<name>.py` beside `<name>.toml`. The file's first line is the question, `SMOKE` is what a quick run replaces, `run(plan, out, progress)` returns `Findings`. Run at full size
-it writes `experiments/results/<name>.json` and its picture; continuous integration runs the SMOKE size.
+An experiment is a file `experiments/<name>.py` beside `<name>.toml`. The file's first line is the question, `SMOKE` is
+what a quick run replaces, `run(plan, out, progress)` returns `Findings`. Run at full size it writes
+`experiments/results/<name>.json` and its picture; continuous integration runs the SMOKE size.
 """
 
 import argparse
@@ -17,11 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pinnsim import enable_x64
+import numpy as np
+
+from pinnsim import __version__, enable_x64
 from pinnsim.errors import PinnsimError
 from pinnsim.shelf import experiment_path
 
-_PACKAGES = ("pinnsim", "jax", "equinox", "diffrax", "optax", "numpy", "scipy")
+_PACKAGES = ("jax", "equinox", "diffrax", "optax", "numpy", "scipy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Acceptance:
     @property
     def holds(self) -> bool:
         """Whether the value reaches the bar; not a number never does."""
-        return self.value <= self.bar if self.better == "lower" else self.value >= self.bar
+        return bool(self.value <= self.bar if self.better == "lower" else self.value >= self.bar)
 
     def to_dict(self) -> dict[str, Any]:
         """The row of a results file."""
@@ -74,7 +77,10 @@ def merged(plan: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A nested dictionary with nested changes."""
     return {
         **plan,
-        **{k: merged(plan[k], v) if isinstance(v, dict) and isinstance(plan.get(k), dict) else v for k, v in changes.items()},
+        **{
+            key: merged(plan[key], value) if isinstance(value, dict) and isinstance(plan.get(key), dict) else value
+            for key, value in changes.items()
+        },
     }
 
 
@@ -82,12 +88,17 @@ def results(name: str, plan: dict[str, Any], findings: Findings) -> dict[str, An
     """The content of a results file."""
     import jax
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "experiment": name,
         "plan": plan,
         "seeds": plan.get("seeds", [plan.get("fit", {}).get("seed", 0)]),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}},
-        "machine": {"cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), "device": jax.devices()[0].device_kind},
+        "versions": {
+            "python": platform.python_version(),
+            "pinnsim": __version__,
+            **{package: version(package) for package in _PACKAGES},
+        },
+        "machine": {"cores": cores, "device": jax.devices()[0].device_kind},
         "metrics": findings.metrics,
         "baselines": findings.baselines,
         "acceptance": [row.to_dict() for row in findings.acceptance],
@@ -108,8 +119,10 @@ def main(file: str, argv: list[str] | None = None) -> int:
     name = Path(file).stem
     module = sys.modules["__main__"]
     parser = argparse.ArgumentParser(prog=f"experiments/{name}.py", description=module.__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a quick run at small size, to see that it works; its numbers mean nothing")
-    parser.add_argument("--out", type=Path, default=None, help="where pictures and results go (default: experiments/results, smoke runs: out/NAME)")
+    parser.add_argument("--smoke", action="store_true", help="a quick run at small size; its numbers mean nothing")
+    parser.add_argument(
+        "--out", type=Path, help="where pictures and results go (default: experiments/results, smoke runs: out/NAME)"
+    )
     options = parser.parse_args(argv)
     enable_x64()
     out = options.out or (Path("out") / name if options.smoke else Path(file).resolve().parent / "results")
@@ -118,7 +131,8 @@ def main(file: str, argv: list[str] | None = None) -> int:
     findings = module.run(plan, out, progress=True)
     path = write_results(out, name, plan, findings)
     for row in findings.acceptance:
-        print(f"{'holds' if row.holds else 'FAILS'}: {row.what}: {row.value:.6g} (bar {row.bar:g}, {row.better} is better)")
+        verdict = "holds" if row.holds else "FAILS"
+        print(f"{verdict}: {row.what}: {row.value:.6g} (bar {row.bar:g}, {row.better} is better)")
     print(f"written: {path}")
     return 0
 
@@ -128,7 +142,9 @@ def _rounded(value: Any) -> Any:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_rounded(item) for item in value]
-    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+    if isinstance(value, np.bool_ | np.integer):
+        return value.item()
+    if value is None or isinstance(value, str | int):
         return value
     number = float(value)
     return float(f"{number:.6g}") if number == number and abs(number) != float("inf") else None

@@ -29,12 +29,17 @@ _KINDS = {REAL: "model", PRIOR_ONLY: "control", SHUFFLED: "control"}
 
 
 def judge(
-    evaluation: Evaluation, dataset: Dataset, *, late: float | None = None, relaxation: float | None = None, name: str = ""
+    evaluation: Evaluation,
+    dataset: Dataset,
+    *,
+    late: float | None = None,
+    relaxation: float | None = None,
+    name: str = "",
 ) -> ScoreTable:
     """Scores predictions across conditions.
 
-    **Arguments:** `dataset`: what was fitted (one replicate); `late`, `relaxation`: settings of the relaxation baselines
-    in the data's time unit; `name`: of the data, for the title.
+    **Arguments:** `dataset`: what was fitted (one replicate); `late`, `relaxation`: settings of the relaxation
+    baselines in the data's time unit; `name`: of the data, for the title.
     """
     baselines = standard_baselines(dataset.time_unit, late, relaxation)
     entries: list[Entry] = []
@@ -66,7 +71,10 @@ def coverage(evaluation: Evaluation, predictions: Sequence[Prediction]) -> Cover
 
 def block_score(predictions: Sequence[Prediction]) -> tuple[float, float]:
     """RMSE over held-out time blocks and its bootstrap standard error over genes."""
-    parts = [Comparison("roll-out", p.times, p.mean, p.truth, np.broadcast_to(p.truth[0], p.truth.shape).copy(), p.mask) for p in predictions]
+    parts = [
+        Comparison("roll-out", p.times, p.mean, p.truth, np.broadcast_to(p.truth[0], p.truth.shape).copy(), p.mask)
+        for p in predictions
+    ]
     pooled = stacked(parts)
     band = rmse_interval(pooled)
     # A 95 % interval of a nearly normal statistic is 3.92 standard errors wide.

@@ -1,6 +1,7 @@
 """A project: what one TOML file says about data, network, prior knowledge, model and fit.
 
-    [data]        name = "bsubtilis_carbon_shift"   (embedded), or tidy = "table.csv", or wide = "matrix.csv" and samples = "samples.csv"
+    [data]        name = "bsubtilis_carbon_shift"    (embedded), or tidy = "table.csv",
+                                                     or wide = "matrix.csv" and samples = "samples.csv"
     [treatments]  condition = "signal(malate)=1@0:"  (added to what the data say)
     [network]     path = "network.csv"               (default: the data's own)
     [prior]       organism = "B. subtilis"           and/or half_lives = "half_lives.csv"
@@ -17,7 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from pinnsim.data import Dataset, load, read_tidy, read_wide
-from pinnsim.errors import PinnsimError, Problems
+from pinnsim.data.build import Declared
+from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.fit import FitPlan
 from pinnsim.formats.toml import read_config
 from pinnsim.model import ModelConfig
@@ -61,7 +63,8 @@ class NetworkConfig(_Section):
 
 
 class PriorConfig(_Section):
-    """Half-lives: a table of measured ones and/or an organism whose typical value stands in for the genes that it lacks."""
+    """Half-lives: a table of measured ones and/or an organism whose typical value stands in for the genes that it
+    lacks."""
 
     organism: str | None = None
     half_lives: str | None = None
@@ -72,8 +75,10 @@ class PriorConfig(_Section):
 class ScorePlan(_Section):
     """How a fit is judged.
 
-    `shuffles`: shuffled-network controls; `blocks`: times to hold out; `late`: from when on a culture counts as settled; `relaxation`: time constant of the common baseline (both in the data's unit);
-    `candidates`: values to choose from by held-out blocks, by dotted key, each from constrained to free (`"model.regulation.tau_sd" = [0.4, 0.8]`; entries of a list go by their name).
+    `shuffles`: shuffled-network controls; `blocks`: times to hold out; `late`: from when on a culture counts as
+    settled; `relaxation`: time constant of the common baseline (both in the data's unit); `candidates`: values to
+    choose from by held-out blocks, by dotted key, each from constrained to free
+    (`"model.regulation.tau_sd" = [0.4, 0.8]`; entries of a list go by their name).
     """
 
     shuffles: Annotated[int, Field(ge=0, le=1000)] = 5
@@ -97,7 +102,8 @@ class ProjectConfig(_Section):
 
 @dataclasses.dataclass(frozen=True)
 class Project:
-    """A project's configuration with everything it names read and checked. `measured` has all replicates, `dataset` is what is fitted."""
+    """A project's configuration with everything it names read and checked. `measured` has all replicates, `dataset` is
+    what is fitted."""
 
     config: ProjectConfig
     measured: Dataset
@@ -126,7 +132,12 @@ def assemble(config: ProjectConfig, folder: Path) -> Project:
         dataset = dataclasses.replace(dataset, sd=np.full_like(dataset.sd, np.nan))
     table = config.prior.half_lives
     prior = half_life_prior(
-        None if table is None else folder / table, dataset.genes, config.prior.organism, config.model.time_unit, table_unit=config.prior.unit, log_sd=config.prior.log_sd
+        None if table is None else folder / table,
+        dataset.genes,
+        config.prior.organism,
+        config.model.time_unit,
+        table_unit=config.prior.unit,
+        log_sd=config.prior.log_sd,
     )
     return Project(config, measured, dataset, network, prior)
 
@@ -134,23 +145,55 @@ def assemble(config: ProjectConfig, folder: Path) -> Project:
 def _read_data(config: ProjectConfig, folder: Path) -> tuple[Dataset, Network]:
     data = config.data
     if [data.name, data.tidy, data.wide].count(None) != 2:
-        raise PinnsimError.of("E_CONFIG_VALUE", "[data] needs exactly one of name, tidy and wide; see 'pinnsim fit --help' for an example of each.")
+        raise PinnsimError.of(
+            "E_CONFIG_VALUE",
+            "[data] needs exactly one of name, tidy and wide; see 'pinnsim fit --help' for an example of each.",
+        )
     if data.name is not None:
         dataset, network = load(data.name)
     else:
-        declared = {"time_unit": data.time_unit, "scale": data.scale, "source": data.source, "simulated": data.simulated, "missing": data.missing}
-        columns = {"time": data.time, "condition": data.condition, "replicate": data.replicate}
-        samples = "average" if data.technical_samples == "average" else None
-        if data.tidy is not None:
-            dataset = read_tidy(folder / data.tidy, gene=data.gene or "gene", value=data.value, sd=data.sd, samples=samples, **columns, **declared)  # type: ignore[arg-type]
-        else:
-            if data.samples is None:
-                raise PinnsimError.of("E_CONFIG_VALUE", "[data] wide = ... also needs samples = \"FILE\", the table that says what each column is.")
-            dataset = read_wide(folder / str(data.wide), folder / data.samples, gene=data.gene, samples=samples, **columns, **declared)  # type: ignore[arg-type]
+        dataset = _read_table(data, folder)
         network = Network.empty(dataset.genes)
     if config.network.path is not None:
         network = Network.read(folder / config.network.path)
     return dataset, network.restrict(dataset.genes, allow_missing=config.network.allow_missing)
+
+
+def _read_table(data: DataConfig, folder: Path) -> Dataset:
+    declared: Declared = {
+        "time_unit": data.time_unit,
+        "scale": data.scale,
+        "source": data.source,
+        "simulated": data.simulated,
+        "missing": data.missing,
+    }
+    samples = "average" if data.technical_samples == "average" else None
+    if data.tidy is not None:
+        return read_tidy(
+            folder / data.tidy,
+            gene=data.gene or "gene",
+            value=data.value,
+            time=data.time,
+            condition=data.condition,
+            replicate=data.replicate,
+            sd=data.sd,
+            samples=samples,
+            **declared,
+        )
+    if data.samples is None:
+        raise PinnsimError.of(
+            "E_CONFIG_VALUE", '[data] wide = ... also needs samples = "FILE", the table that says what each column is.'
+        )
+    return read_wide(
+        folder / str(data.wide),
+        folder / data.samples,
+        gene=data.gene,
+        time=data.time,
+        condition=data.condition,
+        replicate=data.replicate,
+        samples=samples,
+        **declared,
+    )
 
 
 def _treatments(config: ProjectConfig, dataset: Dataset) -> tuple[Treatment, ...]:
@@ -159,7 +202,11 @@ def _treatments(config: ProjectConfig, dataset: Dataset) -> tuple[Treatment, ...
     with Problems() as problems:
         for name, text in config.treatments.items():
             if name != "*" and name not in added:
-                problems.add("E_CONDITION_UNKNOWN", f"[treatments] names '{name}', but the conditions are {', '.join(dataset.conditions)} (or \"*\" for all).")
+                problems.add(
+                    "E_CONDITION_UNKNOWN",
+                    f"[treatments] names '{name}'{did_you_mean(name, added)}, but the conditions are "
+                    f'{", ".join(added)} (or "*" for all).',
+                )
                 continue
             for condition in dataset.conditions if name == "*" else (name,):
                 added[condition] = added[condition] + Treatment.parse(text)

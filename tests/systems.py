@@ -275,7 +275,7 @@ def random_perturbation(table: Table, seed: int, span: float, phases: int = 3) -
     start = np.where(rng.random(phases) < 0.3, -np.inf, rng.uniform(0, span, phases))
     stop = np.where(rng.random(phases) < 0.3, np.inf, np.maximum(start, 0) + rng.uniform(0.01, 0.7, phases) * span)
     factors = {
-        name: some(name, rng.choice([0.0, 0.1, 5.0, 50.0], shape(name)))
+        name: some(name, rng.choice([0.0, 0.2, 4.0, 10.0], shape(name)))
         for name in ("factor", "activity", "edge_factor")
     }
     return Perturbation(

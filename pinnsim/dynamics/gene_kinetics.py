@@ -89,7 +89,7 @@ class GeneKinetics(AbstractKinetics):
         return len(self.layers) * self.genes
 
     def layer(self, state: Float[Array, "*batch species"], name: str) -> Float[Array, "*batch gene"]:
-        """One layer of a state or of a batch of them, (..., gene). `name` may be "rna" for the mature RNA (`mrna` or `spliced`)."""
+        """One layer of a state or of a batch of them, (..., gene). `name` may be "rna" for the mature RNA."""
         name = self.mature_layer if name == "rna" else name
         start = self.layers.index(name) * self.genes
         return state[..., start : start + self.genes]

@@ -6,8 +6,15 @@ from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.plan import FitPlan
 
 __all__ = [
+    "Cultures",
     "Evaluation",
+    "FitPlan",
+    "FitResult",
     "Prediction",
     "cross_condition",
+    "cultures",
+    "fit",
+    "fit_groups",
     "held_out_blocks",
-    "predict_cultures","Cultures", "FitPlan", "FitResult", "cultures", "fit", "fit_groups"]
+    "predict_cultures",
+]

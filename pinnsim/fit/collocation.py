@@ -1,30 +1,45 @@
-"""Predictions without a solver: regulators follow the measured curves, so that every gene's chain is linear and is integrated exactly on a grid.
+"""Predictions without a solver: regulators follow the measured curves, so that every gene's chain is linear and is
+integrated exactly on a grid.
 
-Between two nodes promoter activity and signals are taken at the middle; a linear stage `y' = q - k y` then moves as `y(t + h) = y e^(-kh) + (q / k) (1 - e^(-kh))`. Where a regulator is measured,
-its abundance in the promoters comes from straight lines through the readings; hidden activities and proteins are integrated along. For a model that is right this integral form has the
-same optimum as trajectory matching, costs no adaptive steps, and has no stiff or diverging region: it is where a fit starts.
+Between two nodes promoter activity and signals are taken at the middle; a linear stage `y' = q - k y` then moves as
+`y(t + h) = y e^(-kh) + (q / k) (1 - e^(-kh))`. Where a regulator is measured, its abundance in the promoters comes from
+straight lines through the readings; hidden activities and proteins are integrated along. For a model that is right
+this integral form has the same optimum as trajectory matching up to the grid's and the straight lines' error, costs no
+adaptive steps, and has no stiff or diverging region: it is where a fit starts.
 
-Sources: C. Varah, SIAM J. Sci. Stat. Comput. 3:28 (1982), matching to a smooth of the data; I. Dattner and C. Klaassen, Electron. J. Statist. 9:1939 (2015), the integral form.
+Sources: C. Varah, SIAM J. Sci. Stat. Comput. 3:28 (1982), matching to a smooth of the data; I. Dattner and C. Klaassen,
+Electron. J. Statist. 9:1939 (2015), the integral form.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Edits, Perturbation
-from pinnsim.shapes import Readings, State, Times
+from pinnsim.shapes import PerGene, Readings, Scalar, State, Times
+
+AlongGrid = Float[Array, "node gene"]
+Nodes = Float[Array, " node"]
 
 
-def predict_on_grid(model: CellModel, perturbation: Perturbation, state: State, grid: Times, at: Array, measured: Readings) -> Readings:
+def predict_on_grid(
+    model: CellModel,
+    perturbation: Perturbation,
+    state: State,
+    grid: Nodes,
+    at: Int[Array, " time"],
+    measured: AlongGrid,
+) -> Readings:
     """Readings at the grid's sample nodes, (time, gene), from resolved parameters.
 
-    **Arguments:** `state`: (species,) at `grid[0]`; `grid`: (node,); `at`: (time,), positions of the sample times; `measured`: (node, gene), mature RNA abundance along the grid, from `smooth`.
+    **Arguments:** `state`: (species,) at `grid[0]`; `grid`: (node,); `at`: (time,), positions of the sample times;
+    `measured`: (node, gene), mature RNA abundance along the grid, from `smooth`.
     """
     kinetics = model.kinetics
     steps = jnp.diff(grid)
-    # A switch inside a step is averaged over: edits are taken at the middle.
+    # A switch inside a step acts from one of its ends: what is on at the middle is on for the whole step.
     edits = jax.vmap(perturbation.at)(0.5 * (grid[:-1] + grid[1:]))
     halfway = 0.5 * (measured[:-1] + measured[1:])
 
@@ -38,50 +53,53 @@ def predict_on_grid(model: CellModel, perturbation: Perturbation, state: State, 
     return jax.vmap(model.observation.readout)(rna[at])
 
 
-def exponential_step(kinetics: GeneKinetics, state: State, step: Array, edits: Edits, rna: Array) -> State:
-    """One step of every linear chain; promoters see measured RNA `rna`, (gene,), and the middle of the step for what is integrated along."""
-    genes, first = kinetics.genes, kinetics.abundances
-    factor = dict(zip(_kinds(kinetics), edits.factor.reshape(-1, genes), strict=True))
+def exponential_step(kinetics: GeneKinetics, state: State, step: Scalar, edits: Edits, rna: PerGene) -> State:
+    """One step of every linear chain; promoters see measured RNA `rna`, (gene,), the middle of the step of what is
+    integrated along, and the level of what is held."""
+    first = kinetics.abundances
+    factor = kinetics.by_kind(edits.factor)
+    state = jnp.where(edits.hold, edits.level, state)
+    drive = edits.drive[:first].reshape(len(kinetics.layers), kinetics.genes)
+    # A driven activity rests above its set point: (target - h) / tau + drive = 0.
+    target = kinetics.hidden.set_point(edits.signal) + kinetics.hidden.tau * edits.drive[first:]
 
-    def stage(level: Array, inflow: Array, rate: Array, span: Array) -> Array:
-        # (1 - e^-x) / rate, exact where the rate is 0 (a stopped reaction).
-        growth = jnp.where(rate > 0, -jnp.expm1(-rate * span) / jnp.where(rate > 0, rate, 1.0), span)
-        return level * jnp.exp(-rate * span) + inflow * growth
+    def activity(span: Scalar) -> Array:
+        return target + (state[first:] - target) * jnp.exp(-span / kinetics.hidden.tau)
 
-    target = kinetics.hidden.set_point(edits.signal)
-    hidden = state[first:]
-    middle = target + (hidden - target) * jnp.exp(-0.5 * step / kinetics.hidden.tau)
-    protein_there = kinetics.translation is not None
-    delta = kinetics.protein_decay * factor["protein_decay"] if protein_there else None
-    made = kinetics.translation * factor["translation"] * rna if protein_there else None
-    seen = [rna] if kinetics.splicing is None else [kinetics.layer(state, "unspliced"), rna]
-    if protein_there:
-        seen.append(stage(kinetics.layer(state, "protein"), made, delta, 0.5 * step))
-    production = kinetics.synthesis * factor["transcription"] * kinetics.promoter_activity(jnp.concatenate([*seen, middle]), edits)
-    gamma = kinetics.decay * factor["decay"]
-    drive = edits.drive[: first].reshape(len(kinetics.layers), genes)
+    def protein(span: Scalar) -> list[Array]:
+        if kinetics.translation is None or kinetics.protein_decay is None:
+            return []
+        made = kinetics.translation * factor["translation"] * rna + drive[-1]
+        return [
+            _relaxed(kinetics.layer(state, "protein"), made, kinetics.protein_decay * factor["protein_decay"], span)
+        ]
+
+    before = [] if kinetics.splicing is None else [kinetics.layer(state, "unspliced")]
+    middle = jnp.concatenate([*before, rna, *protein(0.5 * step), activity(0.5 * step)])
+    seen = jnp.where(edits.hold, edits.level, middle)
+    inflow = kinetics.synthesis * factor["transcription"] * kinetics.promoter_activity(seen, edits) + drive[0]
     levels = []
     if kinetics.splicing is not None:
         beta = kinetics.splicing * factor["splicing"]
-        unspliced = kinetics.layer(state, "unspliced")
-        levels.append(stage(unspliced, production + drive[0], beta, step))
-        production = beta * 0.5 * (unspliced + levels[0])
-    levels.append(stage(kinetics.layer(state, "rna"), production + drive[len(levels)], gamma, step))
-    if protein_there:
-        levels.append(stage(kinetics.layer(state, "protein"), made + drive[-1], delta, step))
-    moved = jnp.concatenate([*levels, target + (hidden - target) * jnp.exp(-step / kinetics.hidden.tau)])
+        levels.append(_relaxed(before[0], inflow, beta, step))
+        inflow = beta * 0.5 * (before[0] + levels[0]) + drive[1]
+    levels.append(_relaxed(kinetics.layer(state, "rna"), inflow, kinetics.decay * factor["decay"], step))
+    moved = jnp.concatenate([*levels, *protein(step), activity(step)])
     return jnp.where(edits.hold, edits.level, moved)
 
 
-def _kinds(kinetics: GeneKinetics) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name.partition(":")[0] for name in kinetics.table.reactions))
+def _relaxed(level: PerGene, inflow: PerGene, rate: PerGene, span: Scalar) -> PerGene:
+    """The exact flow of y' = inflow - rate y over a span; rate 0 is a stopped reaction."""
+    growth = jnp.where(rate > 0, -jnp.expm1(-rate * span) / jnp.where(rate > 0, rate, 1.0), span)
+    return level * jnp.exp(-rate * span) + inflow * growth
 
 
-def smooth(times: Times, readings: Readings, mask: Array, grid: Times) -> Readings:
+def smooth(times: Times, readings: Readings, mask: Array, grid: Nodes) -> AlongGrid:
     """Readings along the grid, (node, gene): straight lines between the samples that were made, flat beyond them.
 
-    Straight lines in the readings' own (log) scale never overshoot, and their error is below the measurement's at the sampling of expression data. The first sample, where the culture
-    starts, always counts as made; a culture that is held out is flat from there.
+    Straight lines in the readings' own (log) scale never overshoot, and their error is below the measurement's at the
+    sampling of expression data. The first sample, where the culture starts, always counts as made; a culture that is
+    held out is flat from there.
     """
     mask = mask.at[0].set(True)
 

@@ -2,7 +2,8 @@
 
 Where a signal's effect was not fitted (prior sd 0), the cultures that rest without it still show it: their hidden
 activities `h_c`, inferred from the first samples, obey `h_c = effect . (signal_c - reference)`, solved by least squares
-over the cultures that were fitted. With it a signal can be withdrawn again: the set point is then where the culture was.
+over the cultures that were fitted. With it a signal can be withdrawn again: the set point is then where the culture
+was.
 """
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jaxtyping import Array
 from pinnsim.fit.cultures import Cultures
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
+from pinnsim.perturbation import Edits, Perturbation
 from pinnsim.simulate import FromSample
 
 _RIDGE = 1e-9  # makes the solution unique (smallest) where cultures cannot tell two signals apart
@@ -26,11 +28,11 @@ def with_effects_at_rest(models: CellModel, prior: ModelPrior, data: Cultures) -
     """
     fitted = jnp.any(prior.spread.kinetics.hidden.effect > 0, axis=0)
     counts = jnp.any(data.mask[:, 1:], axis=(1, 2)).astype(data.times.dtype)
+    edits = jax.vmap(_at_rest)(data.perturbations)
 
     def one(model: CellModel) -> CellModel:
         cell = resolve(model)
         hidden = cell.kinetics.hidden
-        edits = jax.vmap(lambda p: p.acting(jnp.asarray(-jnp.inf, p.start.dtype)).at(jnp.zeros((), p.start.dtype)))(data.perturbations)
         rests = jax.vmap(lambda sample, p: FromSample(sample).state(cell, p))(data.readings[:, 0], data.perturbations)
         at_rest = rests[:, cell.kinetics.abundances :]
         signal = edits.signal - hidden.reference
@@ -41,3 +43,9 @@ def with_effects_at_rest(models: CellModel, prior: ModelPrior, data: Cultures) -
         return eqx.tree_at(lambda m: m.kinetics.hidden.effect, model, jnp.where(fitted, hidden.effect, read))
 
     return eqx.filter_vmap(one)(models)
+
+
+def _at_rest(perturbation: Perturbation) -> Edits:
+    """What acts since ever."""
+    kind = perturbation.start.dtype
+    return perturbation.acting(jnp.asarray(-jnp.inf, kind)).at(jnp.zeros((), kind))

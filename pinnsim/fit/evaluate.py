@@ -1,7 +1,9 @@
-"""Predictions of what was held out: whole conditions or time blocks, with the controls that must fail, as lanes of one program.
+"""Predictions of what was held out: whole conditions or time blocks, with the controls that must fail, as lanes of one
+program.
 
-Every problem holds all cultures; they differ by which readings count in the fit and by their network (the real one, or shuffled ones), never by their shapes. So all fits of an evaluation,
-the one to everything included, compile once. A culture that is held out gives its first sample, from which it is predicted, and nothing else.
+Every problem holds all cultures; they differ by which readings count in the fit and by their network (the real one, or
+shuffled ones), never by their shapes. So all fits of an evaluation, the one to everything included, compile once. A
+culture that is held out gives its first sample, from which it is predicted, and nothing else.
 """
 
 import dataclasses
@@ -11,14 +13,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from pinnsim.data import Dataset
-from pinnsim.errors import PinnsimError
-from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.errors import PinnsimError, Problems, first
+from pinnsim.fit.cultures import Cultures, cultures, measured_cultures
 from pinnsim.fit.fit import FitResult, fit_groups
 from pinnsim.fit.objective import trajectory_readings
-from pinnsim.fit.plan import FitPlan
+from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.model import CellModel, ModelConfig, ModelPrior, build
 from pinnsim.network import Network
 from pinnsim.parameter import resolve
@@ -34,8 +36,9 @@ ALL = "all conditions"
 class Prediction:
     """Predicted readings of one culture by one variant.
 
-    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY` or `SHUFFLED`; `number`: which shuffle, else 0; `fitted`: what was fitted; `predicted`: the condition; `times`: (time,); `truth`: (time, gene);
-    `mask`: (time, gene), true where a reading was held out; `members`: (member, time, gene), each kept start's prediction.
+    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY` or `SHUFFLED`; `number`: which shuffle, else 0; `fitted`: what was
+    fitted; `predicted`: the condition; `times`: (time,); `truth`: (time, gene); `mask`: (time, gene), true where a
+    reading was held out; `members`: (member, time, gene), each kept start's prediction.
     """
 
     variant: str
@@ -55,7 +58,8 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `cross_condition` returns: `predictions`; `fits`, whose groups are `problems` (fitted condition or `ALL`, network number with 0 the real one); the `prior` at its centre."""
+    """What `cross_condition` returns: `predictions`; `fits`, whose groups are `problems` (fitted condition or `ALL`,
+    network number with 0 the real one); the `prior` at its centre."""
 
     predictions: tuple[Prediction, ...]
     fits: FitResult
@@ -68,38 +72,52 @@ class Evaluation:
 
 
 def predict_cultures(models: CellModel, data: Cultures, plan: FitPlan) -> np.ndarray:
-    """Readings of every culture by every member, (member, culture, time, gene), from each culture's own first sample; NaN where a culture could not be solved."""
-    return np.asarray(_predict(models, dataclasses.replace(data, names=()), plan))
+    """Readings of every culture by every member, (member, culture, time, gene), from each culture's own first sample;
+    NaN where a culture could not be solved."""
+    return np.asarray(_predict(models, dataclasses.replace(data, names=()), plan.settings()))
 
 
 @eqx.filter_jit
-def _predict(models: CellModel, data: Cultures, plan: FitPlan) -> Array:
+def _predict(models: CellModel, data: Cultures, settings: Settings) -> Float[Array, "member culture time gene"]:
     def one(model: CellModel) -> Array:
-        readings, outcome = trajectory_readings(resolve(model), data, plan)
+        readings, outcome = trajectory_readings(resolve(model), data, settings)
         return jnp.where((outcome == Outcome.DONE)[:, None, None], readings, jnp.nan)
 
     return eqx.filter_vmap(one)(models)
 
 
 def cross_condition(
-    config: ModelConfig, network: Network, prior: KineticPrior, dataset: Dataset, plan: FitPlan, *, shuffles: int = 0, progress: bool = True
+    config: ModelConfig,
+    network: Network,
+    prior: KineticPrior,
+    dataset: Dataset,
+    plan: FitPlan,
+    *,
+    shuffles: int = 0,
+    progress: bool = True,
 ) -> Evaluation:
-    """Fits each condition alone and predicts every other one from its own first sample; fits all conditions together as well.
+    """Fits each condition alone and predicts every other one from its own first sample; fits all conditions together as
+    well.
 
-    **Arguments:** `dataset`: one replicate (use `dataset.mean()`), two or more conditions; `shuffles`: number of shuffled networks fitted alike (a control), beside a model that was not fitted
-    at all (`PRIOR_ONLY`).
+    **Arguments:** `dataset`: one replicate (use `dataset.mean()`), two or more conditions; `shuffles`: number of
+    shuffled networks fitted alike (a control), beside a model that was not fitted at all (`PRIOR_ONLY`).
 
     **Raises** `E_DATA_EMPTY` for fewer than two conditions, and everything that `fit` raises.
     """
     if len(dataset.conditions) < 2:
-        raise PinnsimError.of("E_DATA_EMPTY", f"Predicting one condition from another needs two or more, but the data have {len(dataset.conditions)}; use held_out_blocks.")
+        raise PinnsimError.of(
+            "E_DATA_EMPTY",
+            f"Predicting one condition from another needs two or more, but the data have {len(dataset.conditions)}; "
+            "use held_out_blocks.",
+        )
     real = build(config, network, prior)
     networks = [real] + [_rewired(real, config, network.shuffled(k + 1), prior) for k in range(shuffles)]
     data = cultures(dataset, real.center.table, substeps=plan.substeps)
-    owner = np.array([name.rpartition("/")[0] for name in data.names])
+    owner = _owner(dataset)
     problems = [(c, k) for c in (*dataset.conditions, ALL) for k in range(len(networks)) if c != ALL or k == 0]
     training = [_counting(data, (owner == c) | (c == ALL)) for c, _ in problems]
-    fits = fit_groups([networks[k] for _, k in problems], training, plan, progress=progress, label="fits across conditions")
+    priors = [networks[k] for _, k in problems]
+    fits = fit_groups(priors, training, plan, progress=progress, label="fits across conditions")
     predictions = []
     unfitted = predict_cultures(stack([real.center] * len(fits.indices(0))), data, plan)[:1]
     for condition in dataset.conditions:
@@ -111,13 +129,25 @@ def cross_condition(
 
 
 def held_out_blocks(
-    config: ModelConfig, network: Network, prior: KineticPrior, dataset: Dataset, plan: FitPlan, blocks: Sequence[tuple[float, float]], *, progress: bool = True
+    config: ModelConfig,
+    network: Network,
+    prior: KineticPrior,
+    dataset: Dataset,
+    plan: FitPlan,
+    blocks: Sequence[tuple[float, float]],
+    *,
+    progress: bool = True,
 ) -> list[Prediction]:
-    """Fits each condition alone without one block of times `low <= t <= high`, and predicts that block: for choosing between configurations without a look at other conditions."""
+    """Fits each condition alone without one block of times `low <= t <= high`, and predicts that block: for choosing
+    between configurations without a look at other conditions.
+
+    **Raises** `E_TIME_RANGE` for a block in which a condition has no reading after its first sample, and everything
+    that `fit` raises.
+    """
     real = build(config, network, prior)
     data = cultures(dataset, real.center.table, substeps=plan.substeps)
-    owner = np.array([name.rpartition("/")[0] for name in data.names])
-    held = [np.asarray((data.times >= low) & (data.times <= high)) for low, high in blocks]
+    owner = _owner(dataset)
+    held = _held(data, blocks)
     problems = [(condition, k) for condition in dataset.conditions for k in range(len(blocks))]
     training = [_counting(data, owner == c, held[k]) for c, k in problems]
     fits = fit_groups([real] * len(problems), training, plan, progress=progress, label="fits without a time block")
@@ -127,22 +157,52 @@ def held_out_blocks(
         for culture in np.flatnonzero(owner == condition):
             mask = np.asarray(data.mask[culture]) & held[k][culture][:, None]
             name = f"{condition} without {blocks[k][0]:g}-{blocks[k][1]:g}"
-            predictions.append(Prediction(REAL, 0, name, condition, np.asarray(data.times[culture]), np.asarray(data.readings[culture]), mask, members[:, culture]))
+            times, truth = np.asarray(data.times[culture]), np.asarray(data.readings[culture])
+            predictions.append(Prediction(REAL, 0, name, condition, times, truth, mask, members[:, culture]))
     return predictions
 
 
-def _predictions(variant: str, number: int, fitted: str, data: Cultures, owner: np.ndarray, members: np.ndarray) -> list[Prediction]:
+def _held(data: Cultures, blocks: Sequence[tuple[float, float]]) -> list[np.ndarray]:
+    """For each block, which times it holds out, (culture, time); a first sample, where predictions start, never."""
+    held = []
+    with Problems() as problems:
+        for low, high in blocks:
+            inside = np.array((data.times >= low) & (data.times <= high))
+            inside[:, 0] = False
+            empty = ~(np.asarray(data.mask) & inside[:, :, None]).any(axis=(1, 2))
+            if empty.any():
+                lacking = first(data.names[culture] for culture in np.flatnonzero(empty))
+                problems.add(
+                    "E_TIME_RANGE",
+                    f"The block {low:g}-{high:g} holds no reading after the first sample of {lacking}; choose times "
+                    "that every culture has.",
+                )
+            held.append(inside)
+    return held
+
+
+def _owner(dataset: Dataset) -> np.ndarray:
+    """The condition of every culture, (culture,)."""
+    return np.array([dataset.conditions[c] for c, _ in measured_cultures(dataset)])
+
+
+def _predictions(
+    variant: str, number: int, fitted: str, data: Cultures, owner: np.ndarray, members: np.ndarray
+) -> list[Prediction]:
     """Predictions of every culture of the other conditions, at all times after the first."""
     found = []
     for culture in np.flatnonzero(owner != fitted):
         mask = np.array(data.mask[culture])
         mask[0] = False
-        found.append(Prediction(variant, number, fitted, str(owner[culture]), np.asarray(data.times[culture]), np.asarray(data.readings[culture]), mask, members[:, culture]))
+        times, truth = np.asarray(data.times[culture]), np.asarray(data.readings[culture])
+        there = str(owner[culture])
+        found.append(Prediction(variant, number, fitted, there, times, truth, mask, members[:, culture]))
     return found
 
 
 def _counting(data: Cultures, chosen: np.ndarray, without: np.ndarray | None = None) -> Cultures:
-    """The same cultures, of which only the readings of the chosen ones count, less those at the times in `without`, (culture, time)."""
+    """The same cultures, of which only the readings of the chosen ones count, less those at the times in `without`,
+    (culture, time)."""
     counts = np.array(data.mask) & chosen[:, None, None]
     if without is not None:
         counts &= ~without[:, :, None]
@@ -150,7 +210,8 @@ def _counting(data: Cultures, chosen: np.ndarray, without: np.ndarray | None = N
 
 
 def _rewired(real: ModelPrior, config: ModelConfig, network: Network, prior: KineticPrior) -> ModelPrior:
-    """A model with another network of equal degrees, in the real model's structure, so that both are lanes of one program. Edge names stay the real network's."""
+    """A model with another network of equal degrees, in the real model's structure, so that both are lanes of one
+    program. Edge names stay the real network's."""
     leaves = jax.tree.leaves(eqx.filter(build(config, network, prior), eqx.is_array))
     arrays, rest = eqx.partition(real, eqx.is_array)
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), rest)

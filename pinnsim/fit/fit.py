@@ -14,9 +14,10 @@ from tqdm import tqdm
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.cultures import Cultures, cultures
-from pinnsim.fit.objective import FAILED_CULTURE, collocation_readings, trajectory_readings
+from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
 from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, run_stage, with_parameters
 from pinnsim.fit.plan import FitPlan
+from pinnsim.fit.schedule import learning_rates
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
@@ -27,8 +28,10 @@ from pinnsim.tree import digest, lane, stack
 class FitResult:
     """Fitted lanes, best first within each group.
 
-    **Arguments:** `models`: (lane, ...), the kept starts of each group; `value`: (lane,), objective in nats; `terms`: name -> (lane,); `group`: (lane,), which problem a lane belongs to;
-    `table`: one row per start, kept or not, with its objective at every stage, its terms and its outcome; `interrupted`: true when stopped by Ctrl-C (the best so far is kept).
+    **Arguments:** `models`: (lane, ...), the kept starts of each group; `value`: (lane,), objective in nats; `terms`:
+    name -> (lane,); `group`: (lane,), which problem a lane belongs to; `table`: one row per start, kept or not, with
+    its objective at every stage, its terms and its outcome; `interrupted`: true when stopped by Ctrl-C (the best so far
+    is kept).
     """
 
     models: CellModel
@@ -44,8 +47,7 @@ class FitResult:
 
     def ensemble(self, group: int = 0) -> CellModel:
         """The kept starts of one group, (member, ...), best first."""
-        arrays, rest = eqx.partition(self.models, eqx.is_array)
-        return eqx.combine(jax.tree.map(lambda leaf: leaf[self.indices(group)], arrays), rest)
+        return _lanes_of(self.models, self.indices(group))
 
     def best(self, group: int = 0) -> CellModel:
         """The best start of one group."""
@@ -53,51 +55,82 @@ class FitResult:
 
 
 def fit(
-    prior: ModelPrior, dataset: Dataset, plan: FitPlan | None = None, *, progress: bool = True, checkpoint: str | Path | None = None, label: str = "fit"
+    prior: ModelPrior,
+    dataset: Dataset,
+    plan: FitPlan | None = None,
+    *,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    label: str = "fit",
 ) -> FitResult:
     """Fits a model to a data set from many starts.
 
-    **Arguments:** `prior`: from `build`; `dataset`: its genes are the model's; `plan`: see `FitPlan`; `checkpoint`: a file that is written during the fit and resumed from when it is there.
+    **Arguments:** `prior`: from `build`; `dataset`: its genes are the model's; `plan`: see `FitPlan`; `checkpoint`: a
+    path; `<path>.<stage>.safetensors` are written during the fit, and a fit of the same problem goes on from them.
 
-    **Raises** `E_FIT` when every start failed, and everything that `cultures` raises.
+    **Raises** `E_FIT` when every start failed, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of another fit or a
+    damaged one, and everything that `cultures` raises.
     """
     plan = FitPlan() if plan is None else plan
-    return fit_groups([prior], [cultures(dataset, prior.center.table, substeps=plan.substeps)], plan, progress=progress, checkpoint=checkpoint, label=label)
+    data = cultures(dataset, prior.center.table, substeps=plan.substeps)
+    return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
 
 def fit_groups(
-    priors: list[ModelPrior], data: list[Cultures], plan: FitPlan, *, progress: bool = True, checkpoint: str | Path | None = None, label: str = "fit"
+    priors: list[ModelPrior],
+    data: list[Cultures],
+    plan: FitPlan,
+    *,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    label: str = "fit",
 ) -> FitResult:
-    """Several problems of equal shapes (data splits, shuffled networks, both directions) x `plan.starts`, as lanes of one program.
+    """Several problems of equal shapes (data splits, shuffled networks, both directions) x `plan.starts`, as lanes of
+    one program.
 
-    Lane order is problem-major; start `k` of every problem draws with the same key, so that problems differ by their data and network only.
+    Lane order is problem-major; start `k` of every problem draws with the same key, so that problems differ by their
+    data and network only.
     """
     keys = jax.random.split(jax.random.key(plan.seed), plan.starts)
-    group = np.repeat(np.arange(len(priors)), plan.starts)
+    starts = range(plan.starts)
     lanes = Lanes(
-        stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for prior in priors for k in range(plan.starts)]),
-        stack([prior for prior in priors for _ in range(plan.starts)]),
-        stack([_anonymous(d) for d in data for _ in range(plan.starts)]),
+        stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for prior in priors for k in starts]),
+        stack([prior for prior in priors for _ in starts]),
+        stack([_anonymous(d) for d in data for _ in starts]),
     )
     stages = [
-        Stage("collocation", collocation_readings, plan.collocation_steps, plan.learning_rate),
-        Stage("trajectories", trajectory_readings, plan.trajectory_steps, plan.trajectory_learning_rate),
+        Stage(
+            "collocation",
+            collocation_readings,
+            learning_rates(plan, plan.learning_rate, plan.collocation_steps),
+        ),
+        Stage(
+            "trajectories",
+            trajectory_readings,
+            learning_rates(plan, plan.trajectory_learning_rate, plan.trajectory_steps),
+        ),
     ]
     history: dict[str, np.ndarray] = {}
     interrupted = False
     with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=None if progress else True) as bar:
         for stage in stages:
-            if stage.steps and not interrupted:
-                final, interrupted = _run_stage_safely(lanes, stage, plan, checkpoint, bar)
+            if not stage.steps or interrupted:
+                continue
+            final, interrupted = _run_stage_safely(lanes, stage, plan, checkpoint, bar)
+            if final is not None:
                 lanes = lanes._replace(models=with_parameters(lanes, final.best))
                 history[stage.name] = np.asarray(final.best_value)
+    if interrupted and not history:
+        raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
     predict = trajectory_readings if plan.trajectory_steps else collocation_readings
-    value, terms = evaluate(lanes.models, lanes.priors, lanes.data, plan, predict)
-    return _collect(lanes, np.asarray(value), {k: np.asarray(v) for k, v in terms.items()}, group, history, plan, interrupted)
+    ended = evaluate(lanes.models, lanes.priors, lanes.data, plan.settings(), predict)
+    group = np.repeat(np.arange(len(priors)), plan.starts)
+    return _collect(lanes.models, ended, group, history, plan, interrupted)
 
 
 def draw_start(prior: ModelPrior, key: PRNGKeyArray, scale: Array | float) -> CellModel:
-    """A model drawn from its prior, narrowed by `scale` (0: the centre). Parameters without a finite spread stay at the centre."""
+    """A model drawn from its prior, narrowed by `scale` (0: the centre). Parameters without a finite spread stay at the
+    centre."""
     leaves, structure = jax.tree.flatten(eqx.filter(prior.center, trainable(prior.center)))
     spreads = jax.tree.leaves(eqx.filter(prior.spread, trainable(prior.spread)))
     keys = jax.random.split(key, len(leaves))
@@ -108,58 +141,90 @@ def draw_start(prior: ModelPrior, key: PRNGKeyArray, scale: Array | float) -> Ce
     return eqx.combine(jax.tree.unflatten(structure, drawn), prior.center)
 
 
+def _lanes_of(models: CellModel, indices: np.ndarray) -> CellModel:
+    arrays, rest = eqx.partition(models, eqx.is_array)
+    return eqx.combine(jax.tree.map(lambda leaf: leaf[indices], arrays), rest)
+
+
 def _anonymous(data: Cultures) -> Cultures:
     """Without names, which are static and would keep different problems from being lanes of one program."""
     return dataclasses.replace(data, names=())
 
 
-def _run_stage_safely(lanes: Lanes, stage: Stage, plan: FitPlan, checkpoint: str | Path | None, bar: tqdm) -> tuple[Progress, bool]:
-    """A stage with its checkpoint and Ctrl-C: whatever happens, the best parameters so far come back. **Returns** also whether it was interrupted."""
+def _run_stage_safely(
+    lanes: Lanes, stage: Stage, plan: FitPlan, checkpoint: str | Path | None, bar: tqdm
+) -> tuple[Progress | None, bool]:
+    """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
+    chunk was done), and whether it was interrupted."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
     identity = {"plan": plan.model_dump_json(), "problem": digest(lanes)}
-    latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, stage, plan, identity)
+    latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, identity)
     bar.update(done)
 
-    def on_chunk(steps: int, progress: Progress) -> bool:
+    def on_chunk(steps: int, progress: Progress) -> None:
         nonlocal latest, done
         bar.update(steps - done)
         bar.set_postfix_str(f"{stage.name}, best {float(jnp.min(progress.best_value)):.1f} nats")
         latest, done = progress, steps
         if path is not None:
             save_tree(path, progress, {**identity, "done": str(steps)})
-        return False
 
     try:
-        return run_stage(lanes, stage, plan, latest, done, on_chunk)[0], False
+        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk), False
     except KeyboardInterrupt:
-        if latest is None:
-            raise
         return latest, True
 
 
-def _resume(path: Path, lanes: Lanes, stage: Stage, plan: FitPlan, identity: dict[str, str]) -> tuple[Progress, int]:
-    """Progress and steps done of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for another one's."""
-    progress, meta = load_tree(path, begin_stage(lanes, stage, plan))
+def _resume(path: Path, lanes: Lanes, identity: dict[str, str]) -> tuple[Progress, int]:
+    """Progress and steps done of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for another
+    one's."""
+    progress, meta = load_tree(path, begin_stage(lanes))
     differing = [name for name, value in identity.items() if meta.get(name) != value]
     if differing:
-        raise PinnsimError.of("E_CKPT_MODEL", f"Checkpoint '{path.name}' was written by another fit (its {' and '.join(differing)} differ); give another checkpoint name, or delete it to start anew.")
+        raise PinnsimError.of(
+            "E_CKPT_MODEL",
+            f"Checkpoint '{path.name}' was written by another fit (its {' and '.join(differing)} differ); give another "
+            "checkpoint name, or delete it to start anew.",
+        )
     return progress, int(meta["done"])
 
 
 def _collect(
-    lanes: Lanes, value: np.ndarray, terms: dict[str, np.ndarray], group: np.ndarray, history: dict[str, np.ndarray], plan: FitPlan, interrupted: bool
+    models: CellModel,
+    ended: Objective,
+    group: np.ndarray,
+    history: dict[str, np.ndarray],
+    plan: FitPlan,
+    interrupted: bool,
 ) -> FitResult:
-    """Keeps the best starts of each group; a start whose objective is not finite, or that could not be solved, is never kept."""
-    good = np.isfinite(value) & (terms["data"] < FAILED_CULTURE)
-    table = pd.DataFrame({"group": group, "start": np.arange(len(group)) % plan.starts, "objective": value, **{f"after {k}": v for k, v in history.items()}, **terms})
-    table["outcome"] = np.where(good, "done", np.where(np.isfinite(value), "a culture could not be solved", "objective is not finite"))
+    """Keeps the best starts of each group; a start whose objective is not finite, or of which a culture could not be
+    solved, is never kept."""
+    value, failed = np.asarray(ended.total), np.asarray(ended.failed) > 0
+    terms = {name: np.asarray(term) for name, term in ended.terms.items()}
+    good = np.isfinite(value) & ~failed
+    outcome = np.where(failed, "a culture could not be solved", "objective is not finite")
+    table = pd.DataFrame(
+        {
+            "group": group,
+            "start": np.arange(len(group)) % plan.starts,
+            "objective": value,
+            **{f"after {stage}": best for stage, best in history.items()},
+            **terms,
+            "outcome": np.where(good, "done", outcome),
+        }
+    )
     kept: list[int] = []
     for number in np.unique(group):
-        ranked = sorted(np.flatnonzero((group == number) & good), key=lambda k: value[k])[: plan.keep]
+        ranked = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
         if not ranked:
-            raise PinnsimError.of("E_FIT", f"None of the {plan.starts} starts of problem {number} could be solved to the end; {table['outcome'].value_counts().to_dict()}. Loosen rtol, raise max_steps or narrow start_spread.")
+            here = table["outcome"][group == number].value_counts().to_dict()
+            raise PinnsimError.of(
+                "E_FIT",
+                f"None of the {plan.starts} starts of problem {number} could be solved to the end ({here}). Loosen "
+                "rtol, raise max_steps or narrow start_spread.",
+            )
         kept += ranked
-    table["kept"] = np.isin(np.arange(len(group)), kept)
-    arrays, rest = eqx.partition(lanes.models, eqx.is_array)
-    models = eqx.combine(jax.tree.map(lambda leaf: leaf[np.array(kept)], arrays), rest)
-    return FitResult(models, value[kept], {k: v[kept] for k, v in terms.items()}, group[kept], table, interrupted)
+    chosen = np.array(kept)
+    table["kept"] = np.isin(np.arange(len(group)), chosen)
+    kept_terms = {name: term[chosen] for name, term in terms.items()}
+    return FitResult(_lanes_of(models, chosen), value[chosen], kept_terms, group[chosen], table, interrupted)

@@ -2,37 +2,54 @@
 
     objective = data + kinetics + network + hidden + observation + residual + gate
 
-`data` is the observation's likelihood of all cultures; the next five are the prior, Normal(center, spread) on unconstrained parameters (log-normal on rates), summed over the part of the model that
-each is named after; `gate` is `gate_penalty * gate * genes`, the price of learned corrections.
+`data` is the observation's likelihood of all cultures; the next five are the prior, Normal(center, spread) on
+unconstrained parameters (log-normal on rates), summed over the part of the model that each is named after; `gate` is
+`gate_penalty * gate * genes`, the price of learned corrections.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float, Int
 
 from pinnsim.fit.collocation import predict_on_grid, smooth
 from pinnsim.fit.cultures import Cultures
-from pinnsim.fit.plan import FitPlan
+from pinnsim.fit.plan import Settings
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
-from pinnsim.shapes import Readings, Scalar
+from pinnsim.shapes import Scalar
 from pinnsim.simulate import ODE, AbstractInitial, AtRest, FromSample, Outcome
 from pinnsim.simulate.run import run_one
 from pinnsim.tree import path_name
 
 Terms = dict[str, Scalar]
+AllReadings = Float[Array, "culture time gene"]
+AllOutcomes = Int[Array, " culture"]
+Predictor = Callable[[CellModel, Cultures, Settings], tuple[AllReadings, AllOutcomes]]
+
 _PARTS = {"promoter": "network", "gain": "network", "hidden": "hidden", "residual": "residual"}
-FAILED_CULTURE = 1e6  # nats for a culture that could not be solved: worse than any prediction, and constant, so that it has no gradient
+FAILED_CULTURE = 1e6  # nats for a culture that could not be solved: worse than any prediction, and without a gradient
+
+
+class Objective(NamedTuple):
+    """The total in nats, its terms, and how many of the cultures that count could not be solved."""
+
+    total: Scalar
+    terms: Terms
+    failed: Int[Array, ""]
 
 
 def prior_terms(model: CellModel, prior: ModelPrior) -> Terms:
     """Prior terms by part of the model; fixed parameters (spread 0) cost nothing."""
     totals: Terms = {name: jnp.zeros(()) for name in ("kinetics", "network", "hidden", "observation", "residual")}
-    trees = [jax.tree_util.tree_flatten_with_path(eqx.filter(t, eqx.is_inexact_array))[0] for t in (model, prior.center, prior.spread)]
+    trees = [
+        jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))[0]
+        for tree in (model, prior.center, prior.spread)
+    ]
     for (path, value), (_, center), (_, spread) in zip(*trees, strict=True):
         keys = path_name(path).split("/")
         part = "observation" if keys[0] == "observation" else _PARTS.get(keys[1], "kinetics")
@@ -42,42 +59,52 @@ def prior_terms(model: CellModel, prior: ModelPrior) -> Terms:
     return totals
 
 
-def trajectory_readings(model: CellModel, data: Cultures, plan: FitPlan) -> tuple[Readings, Array]:
-    """Readings of every culture through the solver, (culture, time, gene), and outcomes, (culture,). `model` is resolved."""
-    method = ODE(plan.rtol, plan.atol, max_steps=plan.max_steps)
+def trajectory_readings(model: CellModel, data: Cultures, settings: Settings) -> tuple[AllReadings, AllOutcomes]:
+    """Readings of every culture through the solver, (culture, time, gene), and outcomes, (culture,). `model` is
+    resolved."""
+    method = ODE(settings.rtol, settings.atol, max_steps=settings.max_steps)
 
     def one(times: Array, readings: Array, perturbation: Perturbation) -> tuple[Array, Array]:
-        start: AbstractInitial = FromSample(readings[0]) if plan.initial == "sample" else AtRest()
-        solution, predicted = run_one(model, times, method, perturbation, start)
+        solution, predicted = run_one(model, times, method, perturbation, _start(readings, settings))
         return predicted, solution.outcome
 
     return jax.vmap(one)(data.times, data.readings, data.perturbations)
 
 
-def collocation_readings(model: CellModel, data: Cultures, plan: FitPlan) -> tuple[Readings, Array]:
-    """Readings of every culture on the grid, (culture, time, gene); every outcome is `DONE`. `model` is resolved."""
+def collocation_readings(model: CellModel, data: Cultures, settings: Settings) -> tuple[AllReadings, AllOutcomes]:
+    """Readings of every culture on the grid, (culture, time, gene); the outcome is `NOT_SETTLED` where there is no
+    state to start from. `model` is resolved."""
 
-    def one(times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array, at: Array) -> Array:
-        start: AbstractInitial = FromSample(readings[0]) if plan.initial == "sample" else AtRest()
+    def one(
+        times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array, at: Array
+    ) -> tuple[Array, Array]:
         measured = jax.vmap(model.observation.readout.invert)(smooth(times, readings, mask, grid))
-        return predict_on_grid(model, perturbation, start.state(model, perturbation), grid, at, measured)
+        state = _start(readings, settings).state(model, perturbation)
+        usable = jnp.all(jnp.isfinite(state))
+        predicted = predict_on_grid(model, perturbation, jnp.where(usable, state, 1.0), grid, at, measured)
+        return predicted, jnp.where(usable, Outcome.DONE, Outcome.NOT_SETTLED)
 
-    predicted = jax.vmap(one)(data.times, data.readings, data.mask, data.perturbations, data.grid, data.at)
-    return predicted, jnp.full(data.times.shape[0], Outcome.DONE)
+    return jax.vmap(one)(data.times, data.readings, data.mask, data.perturbations, data.grid, data.at)
 
 
-Predictor = Callable[[CellModel, Cultures, FitPlan], tuple[Readings, Array]]
+def _start(readings: Array, settings: Settings) -> AbstractInitial:
+    return FromSample(readings[0]) if settings.initial == "sample" else AtRest()
 
 
-def objective(model: CellModel, prior: ModelPrior, data: Cultures, plan: FitPlan, predict: Predictor) -> tuple[Scalar, Terms]:
-    """The total, in nats, and its terms. `predict` is `trajectory_readings` or `collocation_readings`."""
+def objective(model: CellModel, prior: ModelPrior, data: Cultures, settings: Settings, predict: Predictor) -> Objective:
+    """The objective of one model. `predict` is `trajectory_readings` or `collocation_readings`."""
     cell = resolve(model)
-    predicted, outcome = predict(cell, data, plan)
+    predicted, outcome = predict(cell, data, settings)
     # A first sample that the model starts from is no prediction: it is not scored.
-    scored = data.mask.at[:, 0].set(False) if plan.initial == "sample" else data.mask
+    scored = data.mask.at[:, 0].set(False) if settings.initial == "sample" else data.mask
     done = outcome == Outcome.DONE
+    # A culture of which nothing counts is held out: whether it can be solved must not count either.
+    failed = ~done & jnp.any(scored, axis=(1, 2))
     safe = jnp.where(done[:, None, None], predicted, data.readings)
-    density = jax.vmap(cell.observation.likelihood.log_density)(data.times, data.readings, safe, scored, data.measured_sd)
-    terms = {"data": jnp.sum(jnp.where(done, -jnp.sum(density, axis=-1), FAILED_CULTURE)), **prior_terms(model, prior)}
-    terms["gate"] = plan.gate_penalty * cell.kinetics.residual.gate * len(model.table.genes)
-    return sum(terms.values(), jnp.zeros(())), terms
+    density = jax.vmap(cell.observation.likelihood.log_density)(
+        data.times, data.readings, safe, scored, data.measured_sd
+    )
+    cost = jnp.where(done, -jnp.sum(density, axis=-1), jnp.where(failed, FAILED_CULTURE, 0.0))
+    terms = {"data": jnp.sum(cost), **prior_terms(model, prior)}
+    terms["gate"] = settings.gate_penalty * cell.kinetics.residual.gate * len(model.table.genes)
+    return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))

@@ -1,25 +1,29 @@
-"""The one training loop: many lanes (starts, data splits, controls) as one compiled program, in chunks that can be shown, saved and interrupted.
+"""The one training loop: many lanes (starts, data splits, controls) as one compiled program, in chunks that can be
+shown, saved and interrupted.
 
-A lane is a model with its prior and its data. Each keeps the best parameters it has seen; a lane whose gradient is not finite skips that step; a lane that has not improved for `patience` steps stands still.
+A lane is a model with its prior and its data. Each keeps the best parameters it has seen; a lane whose gradient is not
+finite skips that step; a lane that has not improved for `patience` steps stands still. Learning rates, tolerances and
+the number of steps are arguments of the program, so that only another shape or another predictor compiles anew.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from pinnsim.fit.cultures import Cultures
-from pinnsim.fit.objective import Predictor, Terms, objective
-from pinnsim.fit.plan import FitPlan
-from pinnsim.fit.schedule import learning_rate
+from pinnsim.fit.objective import Objective, Predictor, objective
+from pinnsim.fit.plan import Settings
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 
-_CHUNK = 10  # steps between two looks at the clock, the keyboard and the checkpoint
+CHUNK = 10  # steps between two looks at the clock, the keyboard and the checkpoint
 
 
 class Lanes(NamedTuple):
@@ -31,41 +35,53 @@ class Lanes(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """What a stage carries from chunk to chunk, all with a leading lane axis: parameters, optimiser state, best parameters, best and last objective, steps since the best."""
+    """What a stage carries from chunk to chunk, all with a leading lane axis: parameters, optimiser state, best
+    parameters, best and last objective, steps since the best."""
 
     parameters: PyTree
     optimiser: PyTree
     best: PyTree
-    best_value: Array
-    value: Array
-    stale: Array
+    best_value: Float[Array, " lane"]
+    value: Float[Array, " lane"]
+    stale: Int[Array, " lane"]
 
 
 class Stage(NamedTuple):
-    """One stage of a fit."""
+    """One stage of a fit: how it predicts, and the learning rate of every step, (step,)."""
 
     name: str
     predict: Predictor
-    steps: int
-    rate: float
+    rates: np.ndarray
+
+    @property
+    def steps(self) -> int:
+        """Number of steps."""
+        return len(self.rates)
 
 
 def run_stage(
-    lanes: Lanes, stage: Stage, plan: FitPlan, progress: Progress | None, done: int, on_chunk: Callable[[int, Progress], bool]
-) -> tuple[Progress, int]:
-    """Runs `stage` from step `done`, calling `on_chunk(steps_done, progress)` after every chunk; stops early when that returns true or every lane is stale.
-
-    **Returns** the progress and the steps done.
-    """
-    progress = begin_stage(lanes, stage, plan) if progress is None else progress
+    lanes: Lanes,
+    stage: Stage,
+    settings: Settings,
+    progress: Progress | None,
+    done: int,
+    on_chunk: Callable[[int, Progress], None],
+) -> Progress:
+    """Runs `stage` from step `done` to its end, or until every lane is stale, calling `on_chunk(steps_done, progress)`
+    after every chunk."""
+    progress = begin_stage(lanes) if progress is None else progress
     rest = eqx.filter(lanes.models, trainable(lanes.models), inverse=True)
-    while done < stage.steps:
-        count = min(_CHUNK, stage.steps - done)
-        progress = _advance(progress, rest, lanes.priors, lanes.data, stage, plan, count)
+    padded = np.concatenate([stage.rates, np.zeros(CHUNK)])
+    patience = int(settings.patience)
+    while done < stage.steps and not (patience and bool(jnp.all(progress.stale >= patience))):
+        count = min(CHUNK, stage.steps - done)
+        rates = jnp.asarray(padded[done : done + CHUNK], dtype=float)
+        progress = _advance(
+            progress, rest, lanes.priors, lanes.data, settings, stage.predict, rates, jnp.asarray(count)
+        )
         done += count
-        if on_chunk(done, progress) or (plan.patience and bool(jnp.all(progress.stale >= plan.patience))):
-            break
-    return progress, done
+        on_chunk(done, progress)
+    return progress
 
 
 def with_parameters(lanes: Lanes, parameters: PyTree) -> CellModel:
@@ -74,34 +90,46 @@ def with_parameters(lanes: Lanes, parameters: PyTree) -> CellModel:
 
 
 @eqx.filter_jit
-def evaluate(models: CellModel, priors: ModelPrior, data: Cultures, plan: FitPlan, predict: Predictor) -> tuple[Array, Terms]:
-    """Objective and its terms for every lane, (lane,)."""
-    return eqx.filter_vmap(lambda m, p, d: objective(m, p, d, plan, predict))(models, priors, data)
+def evaluate(
+    models: CellModel, priors: ModelPrior, data: Cultures, settings: Settings, predict: Predictor
+) -> Objective:
+    """Objective, terms and failed cultures of every lane, (lane,)."""
+    return eqx.filter_vmap(lambda m, p, d: objective(m, p, d, settings, predict))(models, priors, data)
 
 
-def begin_stage(lanes: Lanes, stage: Stage, plan: FitPlan) -> Progress:
+def begin_stage(lanes: Lanes) -> Progress:
     """Progress at step 0 of a stage."""
     parameters = eqx.filter(lanes.models, trainable(lanes.models))
     count = lanes.data.times.shape[0]
     worst = jnp.full(count, jnp.inf, lanes.data.times.dtype)
-    return Progress(parameters, eqx.filter_vmap(_optimiser(stage, plan).init)(parameters), parameters, worst, worst, jnp.zeros(count, int))
+    optimiser = eqx.filter_vmap(_optimiser().init)(parameters)
+    return Progress(parameters, optimiser, parameters, worst, worst, jnp.zeros(count, int))
 
 
-def _optimiser(stage: Stage, plan: FitPlan) -> optax.GradientTransformation:
-    return optax.apply_if_finite(optax.adam(learning_rate(plan, stage.rate, stage.steps)), max_consecutive_errors=stage.steps + 1)
+def _optimiser() -> optax.GradientTransformation:
+    """Adam, whose learning rate comes from outside; it never gives in to gradients that are not finite."""
+    return optax.apply_if_finite(optax.scale_by_adam(), max_consecutive_errors=np.iinfo(np.int32).max - 1)
 
 
 @eqx.filter_jit
 def _advance(
-    progress: Progress, rest: CellModel, priors: ModelPrior, data: Cultures, stage: Stage, plan: FitPlan, count: int
+    progress: Progress,
+    rest: CellModel,
+    priors: ModelPrior,
+    data: Cultures,
+    settings: Settings,
+    predict: Predictor,
+    rates: Float[Array, " step"],
+    count: Int[Array, ""],
 ) -> Progress:
-    # Made here, from hashable settings: an optimiser is a pair of fresh closures, and as an argument would recompile every fit.
-    optimiser = _optimiser(stage, plan)
+    """The first `count` steps at these learning rates."""
+    # Made here: an optimiser is a pair of fresh closures, and as an argument would compile every fit anew.
+    optimiser = _optimiser()
 
     def loss(parameters: PyTree, rest: CellModel, prior: ModelPrior, data: Cultures) -> Array:
-        return objective(eqx.combine(parameters, rest), prior, data, plan, stage.predict)[0]
+        return objective(eqx.combine(parameters, rest), prior, data, settings, predict).total
 
-    def lane(progress: Progress, rest: CellModel, prior: ModelPrior, data: Cultures) -> Progress:
+    def lane(rate: Array, progress: Progress, rest: CellModel, prior: ModelPrior, data: Cultures) -> Progress:
         value, gradient = eqx.filter_value_and_grad(loss)(progress.parameters, rest, prior, data)
         spread = eqx.filter(prior.spread, trainable(prior.spread))
         gradient = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0.0), gradient, spread)
@@ -111,11 +139,11 @@ def _advance(
         # optax mixes integer counts and floats, which strict promotion (a setting of tests and careful users) refuses.
         with jax.numpy_dtype_promotion("standard"):
             change, state = optimiser.update(gradient, progress.optimiser, progress.parameters)
-        moving = stale < plan.patience if plan.patience else jnp.ones((), bool)
-        moved = jax.tree.map(lambda p, c: jnp.where(moving, p + c, p), progress.parameters, change)
+        moving = (settings.patience == 0) | (stale < settings.patience)
+        moved = jax.tree.map(lambda p, c: jnp.where(moving, p - rate * c, p), progress.parameters, change)
         return Progress(moved, state, best, jnp.where(better, value, progress.best_value), value, stale)
 
-    def step(carry: Progress, _: None) -> tuple[Progress, None]:
-        return eqx.filter_vmap(lane)(carry, rest, priors, data), None
+    def step(number: Array, carry: Progress) -> Progress:
+        return eqx.filter_vmap(functools.partial(lane, rates[number]))(carry, rest, priors, data)
 
-    return jax.lax.scan(step, progress, None, length=count)[0]
+    return jax.lax.fori_loop(0, count, step, progress)

@@ -2,17 +2,36 @@
 
 from typing import Annotated, Literal
 
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
 from pydantic import BaseModel, ConfigDict, Field
+
+from pinnsim.shapes import Scalar
 
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 
 
+class Settings(eqx.Module):
+    """What compiled code sees of a plan: its numbers as arrays, so that no sweep of them compiles anew, and its
+    choices. `patience` is 0 for none."""
+
+    rtol: Scalar
+    atol: Scalar
+    gate_penalty: Scalar
+    patience: Int[Array, ""]
+    initial: str = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+
 class FitPlan(BaseModel):
     """Starts, stages, schedule and stopping of a fit.
 
-    A fit has two stages: collocation (no solver; cheap, finds the region) and trajectories (through the differentiable solver; exact). All starts run as one program.
+    A fit has two stages: collocation (no solver; cheap, finds the region) and trajectories (through the differentiable
+    solver; exact). All starts run as one program.
+
     Good values: 4-8 starts, 200-400 collocation steps at learning rate 0.1, 50-200 trajectory steps.
     """
 
@@ -36,3 +55,14 @@ class FitPlan(BaseModel):
     atol: Positive = 1e-6
     max_steps: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def settings(self) -> Settings:
+        """The part of the plan that compiled code sees."""
+        return Settings(
+            rtol=jnp.asarray(self.rtol, dtype=float),
+            atol=jnp.asarray(self.atol, dtype=float),
+            gate_penalty=jnp.asarray(self.gate_penalty, dtype=float),
+            patience=jnp.asarray(self.patience, dtype=int),
+            initial=self.initial,
+            max_steps=self.max_steps,
+        )

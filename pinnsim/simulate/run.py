@@ -1,5 +1,6 @@
 """`simulate`: many cells under many treatments in one compiled program."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,7 +19,7 @@ from pinnsim.simulate.initial import AbstractInitial, AtRest
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
 from pinnsim.simulate.solve import Solution, solve
-from pinnsim.treatment import NONE, Treatment, as_treatment
+from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
 _MEMORY_LIMIT = 16e9  # bytes a result may take unless the caller raises it
@@ -54,13 +55,12 @@ def simulate(
         rules = list(initial) if isinstance(initial, Sequence) else [initial or AtRest()] * len(given)
         _check_rules(model, rules, len(given), problems)
         _check_size(model, len(given), moments.size, memory_limit, problems)
-        for treatment in lanes:
+        for treatment in dict.fromkeys(lanes):
             _collect(partial(treatment.check, model.table), problems)
             if moments.ndim == 1 and moments.size > 1 and np.isfinite(moments).all():
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
     method = ODE() if method is None else method
-    resolved = [t.resolve(model.table, phases) for t in lanes]
-    perturbations = Perturbation.stack(resolved)
+    perturbations = resolve_lanes(lanes, model.table, phases)
     states, outcome, reached, readings = _run(model, jnp.asarray(moments), perturbations, stack(rules), method)
     return Simulation(
         times=jnp.asarray(moments),
@@ -72,7 +72,7 @@ def simulate(
         species=model.table.species,
         genes=model.table.genes,
         time_unit=model.kinetics.time_unit,
-        stiffness=_stiffness(model, perturbations, outcome),
+        stiffness=_stiffness(model, perturbations, outcome, reached),
     )
 
 
@@ -148,9 +148,10 @@ def _check_rules(model: CellModel, rules: Sequence[AbstractInitial], lanes: int,
             "E_USAGE",
             f"Argument `initial` has {len(rules)} rules for {lanes} treatments; give one for all, or one each.",
         )
-    if len({jax.tree.structure(rule) for rule in rules}) > 1:
+    distinct = list({id(rule): rule for rule in rules}.values())
+    if len({jax.tree.structure(rule) for rule in distinct}) > 1:
         problems.add("E_USAGE", "Argument `initial` mixes kinds of rules; one call takes one kind.")
-    for rule in rules:
+    for rule in distinct:
         _collect(partial(rule.check, model), problems)
 
 
@@ -175,18 +176,21 @@ def _collect(check: Callable[[], None], problems: Problems) -> None:
 def _labels(lanes: Sequence[Treatment]) -> tuple[str, ...]:
     """The text of each treatment; repeated ones are numbered, because lanes are found by name."""
     texts = [str(t) for t in lanes]
-    return tuple(
-        text if texts.count(text) == 1 else f"{text} #{texts[: i + 1].count(text)}" for i, text in enumerate(texts)
-    )
+    total, so_far, labels = Counter(texts), Counter[str](), []
+    for text in texts:
+        so_far[text] += 1
+        labels.append(text if total[text] == 1 else f"{text} #{so_far[text]}")
+    return tuple(labels)
 
 
-def _stiffness(model: CellModel, perturbations: Perturbation, outcome: Array) -> tuple[float, ...]:
-    """Stiffness ratio at the default state for failed lanes (1 for the others): what the error message advises from."""
+def _stiffness(model: CellModel, perturbations: Perturbation, outcome: Array, reached: Array) -> tuple[float, ...]:
+    """Stiffness ratio at the default state, under what acts where a failed lane stopped (1 for lanes that are done):
+    what the error message advises from."""
     kinetics = resolve(model.kinetics)
-    rest, start = kinetics.default_state(), jnp.zeros(())
+    rest = kinetics.default_state()
 
-    def ratio(perturbation: Perturbation) -> float:
-        return stiffness_ratio(jax.jacfwd(kinetics.vector_field, argnums=1)(start, rest, perturbation))
+    def ratio(perturbation: Perturbation, time: Array) -> float:
+        return stiffness_ratio(jax.jacfwd(kinetics.vector_field, argnums=1)(time, rest, perturbation))
 
     codes = np.asarray(outcome)
-    return tuple(1.0 if code == Outcome.DONE else ratio(lane(perturbations, k)) for k, code in enumerate(codes))
+    return tuple(1.0 if c == Outcome.DONE else ratio(lane(perturbations, k), reached[k]) for k, c in enumerate(codes))

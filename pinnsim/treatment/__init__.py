@@ -11,7 +11,7 @@ from pinnsim.treatment.builders import (
     variant,
 )
 from pinnsim.treatment.edit import Dose, Edit
-from pinnsim.treatment.treatment import NONE, Treatment, as_treatment
+from pinnsim.treatment.treatment import NONE, Treatment, as_treatment, resolve_lanes
 
 __all__ = [
     "NONE",
@@ -25,6 +25,7 @@ __all__ = [
     "knockdown",
     "knockout",
     "overexpress",
+    "resolve_lanes",
     "signal",
     "variant",
 ]

@@ -5,13 +5,16 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pinnsim.errors import Problems
 from pinnsim.perturbation import Perturbation, neutral_arrays
 from pinnsim.table import Table
-from pinnsim.treatment.edit import DOSE_KEYS, Edit, Number, check_edits
+from pinnsim.treatment.edit import DOSE_KEYS, Dose, Edit, Number, check_edits
 from pinnsim.treatment.place import locate
 from pinnsim.treatment.text import read_edits, write_edit, write_number
 
@@ -72,9 +75,21 @@ class Treatment:
         **Raises** `E_PERTURB_GENE` (a name or rate that the model does not have), `E_DOSE_NEGATIVE`,
         `E_PERTURB_CONFLICT`, `E_PERTURB_TIME`; all problems at once.
         """
+        arrays = self._arrays(table, max(self.phases, phases or 1))
+        return Perturbation(**{name: jnp.asarray(value) for name, value in arrays.items()})
+
+    @property
+    def phases(self) -> int:
+        """How many phases it takes: one for each timing and dose curve, at least one."""
+        return max(len(self._moments()), 1)
+
+    def _moments(self) -> list[tuple[float, float, Dose]]:
+        return list(dict.fromkeys((e.start, e.stop, e.dose) for e in self.edits))
+
+    def _arrays(self, table: Table, phases: int) -> dict[str, np.ndarray]:
         self.check(table)
-        moments = list(dict.fromkeys((e.start, e.stop, e.dose) for e in self.edits))
-        arrays = neutral_arrays(table, max(len(moments), 1, phases or 1))
+        moments = self._moments()
+        arrays = neutral_arrays(table, phases)
         for phase, (start, stop, dose) in enumerate(moments):
             arrays["start"][phase], arrays["stop"][phase] = start, stop
             for key in DOSE_KEYS:
@@ -88,7 +103,7 @@ class Treatment:
                     arrays["hold"][phase, position], arrays["level"][phase, position] = 1.0, value
                 else:
                     arrays[array][phase, position] *= value
-        return Perturbation(**{name: jnp.asarray(value) for name, value in arrays.items()})
+        return arrays
 
     def _check_edits(self, problems: Problems) -> None:
         check_edits(self.edits, problems, [write_edit(edit) for edit in self.edits])
@@ -100,3 +115,16 @@ NONE = Treatment(())
 def as_treatment(given: Treatment | str) -> Treatment:
     """A treatment from itself or from its text form."""
     return Treatment.parse(given) if isinstance(given, str) else given
+
+
+def resolve_lanes(treatments: Sequence[Treatment], table: Table, phases: int | None = None) -> Perturbation:
+    """The batch of many treatments, a leading lane axis before the phases, padded to the longest (at least `phases`).
+
+    **Raises** what `Treatment.resolve` raises, for the first treatment at fault.
+    """
+    longest = max([treatment.phases for treatment in treatments] + [phases or 1])
+    # Treatments of a sweep repeat, and device arrays cost more than host arrays: each is resolved once, on the host.
+    resolved = {treatment: treatment._arrays(table, longest) for treatment in dict.fromkeys(treatments)}
+    one = Perturbation.none(table, longest)
+    lanes = [jnp.asarray(np.stack([resolved[t][f.name] for t in treatments])) for f in dataclasses.fields(Perturbation)]
+    return jax.tree.unflatten(jax.tree.structure(one), lanes)

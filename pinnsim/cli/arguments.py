@@ -1,0 +1,100 @@
+"""What is read from the command line: text in, values or coded errors out."""
+
+import math
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pinnsim.errors import PinnsimError, Problems
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pinnsim.data import Dataset
+    from pinnsim.formats.bundle import Bundle
+    from pinnsim.project import Project
+
+MOST_TIMES = 10_000_000
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The project file.", show_default=False)]
+OutFolder = Annotated[
+    Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go; made when absent.", show_default=False)
+]
+ProgressBar = Annotated[bool, typer.Option("--progress/--no-progress", help="Bars while it works.")]
+
+
+def read_project(path: Path, **fit: int | None) -> "Project":
+    """The project of a file; `fit`: settings of its plan to replace, where they are given."""
+    from pinnsim.fit import FitPlan
+    from pinnsim.formats.toml import parse_config, read_config
+    from pinnsim.project import ProjectConfig, assemble
+
+    config = read_config(path, ProjectConfig)
+    changes = {name: value for name, value in fit.items() if value is not None}
+    if changes:
+        plan = parse_config({**config.fit.model_dump(), **changes}, FitPlan, "the command line")
+        config = config.model_copy(update={"fit": plan})
+    return assemble(config, path.parent)
+
+
+def read_times(text: str) -> "np.ndarray":
+    """Times from `start:stop:step` (the stop included where a step meets it) or a list `0,5,10`.
+
+    **Raises:** `E_USAGE` for other text, `E_SIZE` for more times than anyone can want.
+    """
+    import numpy as np
+
+    form = "give start:stop:step, for example 0:150:1, or a list, for example 0,5,10"
+    parts = text.split(":") if ":" in text else text.split(",")
+    try:
+        numbers = [Decimal(part.strip()) for part in parts]
+    except InvalidOperation:
+        numbers = []
+    if not numbers or not all(number.is_finite() for number in numbers) or (":" in text and len(numbers) != 3):
+        raise PinnsimError.of("E_USAGE", f"--times '{text}' cannot be read; {form}.")
+    if ":" not in text:
+        return np.array([float(number) for number in numbers])
+    start, stop, step = numbers
+    if step <= 0 or stop <= start:
+        raise PinnsimError.of("E_USAGE", f"--times '{text}' needs start < stop and step > 0; {form}.")
+    # In decimals 0.1 is a tenth, so that 0:1:0.1 ends at 1.
+    count = math.floor((stop - start) / step) + 1
+    if count > MOST_TIMES:
+        raise PinnsimError.of("E_SIZE", f"--times '{text}' are {count:.2e} times, limit {MOST_TIMES:.0e}.")
+    return np.array([float(start + number * step) for number in range(count)])
+
+
+def read_model(name: str) -> "Bundle":
+    """A model of the shelf by its name, or of a bundle's folder. A folder of that name goes first."""
+    from pinnsim import shelf
+    from pinnsim.formats.bundle import load_model
+
+    if Path(name).is_dir():
+        return load_model(name)
+    if "/" in name or "\\" in name:
+        raise PinnsimError.of("E_CKPT_MISSING", f"no model bundle in '{name}': there is no such folder.")
+    return shelf.load(name)
+
+
+def read_data(name: str) -> "Dataset":
+    """The data of a project file, averaged as the file says, or an embedded data set by its name."""
+    from pinnsim.data import load
+
+    if Path(name).suffix != ".toml":
+        return load(name)[0].mean()
+    dataset = read_project(Path(name)).dataset
+    return dataset if len(dataset.replicates) == 1 else dataset.mean()
+
+
+def check_folder(out: Path) -> None:
+    """Refuses a folder that cannot be made or written, before any work is done. Makes nothing. **Raises:** `E_DISK`."""
+    import os
+
+    nearest = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
+    with Problems() as problems:
+        if not nearest.is_dir():
+            problems.add("E_DISK", f"'{out}' cannot be a folder: '{nearest}' is a file; choose another folder.")
+        elif not os.access(nearest, os.W_OK | os.X_OK):
+            problems.add("E_DISK", f"'{out}' cannot be written: no permission in '{nearest}'; choose another folder.")

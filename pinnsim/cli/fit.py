@@ -1,0 +1,243 @@
+"""`pinnsim fit`: a project file in, a model bundle with everything that its reader should know out."""
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, read_project
+from pinnsim.cli.output import describe_data, project_copy, show_table, to_json, write_files
+from pinnsim.errors import PinnsimError
+from pinnsim.session import start, versions
+
+if TYPE_CHECKING:
+    from pinnsim.fit import FitResult
+    from pinnsim.model import CellModel, ModelPrior
+    from pinnsim.project import Project
+
+MODEL, SUMMARY, STARTS, PRIOR, PROJECT = "model", "fit.json", "fit.csv", "prior.csv", "project.toml"
+_CHECKPOINT = "checkpoint"
+_MOST_PICTURES = 6
+
+
+def fit(
+    config: ConfigFile,
+    out: OutFolder,
+    starts: Annotated[
+        int | None, typer.Option(min=1, help="Starts, instead of the file's.", show_default=False)
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever checkpoint is in DIR.")] = False,
+    progress: ProgressBar = True,
+) -> None:
+    """Fit a model to time courses, as a project file says.
+
+    Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
+    the terms of the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the
+    best so far; the same command goes on where it stopped.
+
+    \b
+    Examples:
+      pinnsim fit project.toml --out fitted
+      pinnsim fit project.toml --out fitted --starts 8 --seed 1
+      pinnsim fit project.toml --out fitted --no-progress > fit.log
+
+    \b
+    The shortest project file, for an embedded data set:
+      [data]
+      name = "bsubtilis_carbon_shift"
+      [prior]
+      organism = "B. subtilis"
+      [model]
+      inputs = [{ name = "glucose" }, { name = "malate" }]
+      [model.readout]
+      kind = "array"
+
+    \b
+    For a table with a reading per row; times in hours, units are never guessed:
+      [data]
+      tidy = "readings.csv"
+      gene = "gene"
+      value = "value"
+      time = "time"
+      condition = "condition"
+      time_unit = "h"
+      scale = "log2"
+      [treatments]
+      heat = "signal(heat)=1@0:"
+      [network]
+      path = "network.csv"
+      [prior]
+      half_lives = "half_lives.csv"
+      [model]
+      time_unit = "h"
+      inputs = [{ name = "heat" }]
+
+    \b
+    For a genes x samples matrix with a table of samples:
+      [data]
+      wide = "expression.csv"
+      samples = "samples.csv"
+      time = "time"
+      condition = "condition"
+      time_unit = "min"
+      scale = "log2"
+    """
+    start()
+    project = read_project(config, starts=starts, seed=seed)
+    check_folder(out)
+    from pinnsim.fit import cultures
+    from pinnsim.fit.effects import with_effects_at_rest
+    from pinnsim.formats.bundle import save_model
+    from pinnsim.model import build
+
+    typer.echo(project.measured.describe())
+    _show_prior(project)
+    prior = build(project.config.model, project.network, project.prior)
+    result = _fitted(prior, project, out / _CHECKPOINT, restart, progress)
+    models = result.ensemble()
+    data = cultures(project.dataset, prior.center.table, substeps=project.config.fit.substeps)
+    if project.config.model.inputs:
+        models = with_effects_at_rest(models, prior, data)
+    summary = _summary(project, result, models, config)
+    files: dict[str, bytes | str] = {
+        SUMMARY: to_json(summary),
+        STARTS: result.table.to_csv(index=False),
+        PRIOR: project.prior.report().to_csv(index=False),
+        PROJECT: project_copy(project, config, out),
+        **_pictures(project, models),
+    }
+    notes = {name: summary["data"][name] for name in ("source", "conditions", "times", "simulated")}
+    save_model(
+        out / MODEL,
+        models,
+        project.config.model,
+        project.network,
+        project.prior,
+        data_digest=project.dataset.digest(),
+        notes=notes,
+    )
+    write_files(out, files)
+    _show(result, summary, out)
+    if result.interrupted:
+        typer.echo("Interrupted: what was saved is the best so far; the same command goes on from here.", err=True)
+        raise typer.Exit(130)
+    shutil.rmtree(out / _CHECKPOINT, ignore_errors=True)
+
+
+def _fitted(prior: "ModelPrior", project: "Project", checkpoint: Path, restart: bool, progress: bool) -> "FitResult":
+    from pinnsim.fit import fit as run_fit
+
+    if restart:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    try:
+        return run_fit(
+            prior, project.dataset, project.config.fit, progress=progress, checkpoint=checkpoint / "fit", label="fit"
+        )
+    except PinnsimError as error:
+        if error.codes != ("E_CKPT_MODEL",):
+            raise
+        message = f"'{checkpoint.parent}' holds an unfinished fit of something else (data, model or plan differ)"
+        raise PinnsimError.of("E_CKPT_MODEL", f"{message}; choose another --out, or add --restart.") from error
+
+
+def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:
+    from collections import Counter
+
+    import numpy as np
+
+    from pinnsim.parameter import resolve
+
+    return {
+        "made_by": "pinnsim fit",
+        "project": config.name,
+        "data": describe_data(project),
+        "model": {
+            "layers": list(project.config.model.layers),
+            "genes": len(project.network.genes),
+            "edges": len(project.network.edges),
+            "regulators": len(project.network.regulators),
+            "residual": project.config.model.residual.kind,
+        },
+        "objective": result.value.tolist(),
+        "terms": {name: values.tolist() for name, values in result.terms.items()},
+        "gate": float(np.mean(np.asarray(resolve(models).kinetics.residual.gate))),
+        "outcomes": dict(Counter(result.table["outcome"])),
+        "interrupted": result.interrupted,
+        "priors": dict(Counter(project.prior.source)),
+        "seed": project.config.fit.seed,
+        "plan": project.config.fit.model_dump(mode="json"),
+        "versions": versions(),
+    }
+
+
+def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]:
+    """The fitted courses of each condition, and half-lives beside their priors."""
+    import numpy as np
+
+    from pinnsim.fit import cultures, predict_cultures
+    from pinnsim.parameter import resolve
+    from pinnsim.plot import fit_panels, prior_posterior
+    from pinnsim.prior import half_life
+    from pinnsim.report import png_bytes
+
+    dataset, plan = project.dataset, project.config.fit
+    data = cultures(dataset, models.table, substeps=plan.substeps)
+    readings = predict_cultures(models, data, plan)
+    owner = np.array([name.rpartition("/")[0] for name in data.names])
+    files: dict[str, bytes | str] = {}
+    for number, condition in enumerate(dataset.conditions[:_MOST_PICTURES]):
+        of = np.flatnonzero(owner == condition)
+        length = int(dataset.length[number])
+        courses = readings[:, of, :length].reshape(-1, length, len(dataset.genes))
+        picture = fit_panels(
+            project.measured, condition, dataset.times[number, :length], courses, label="fitted, from the first sample"
+        )
+        files[f"fit_{_file_name(condition)}.png"] = png_bytes(picture)
+    rate = project.prior.rate
+    fitted = half_life(np.asarray(resolve(models).kinetics.decay))
+    picture = prior_posterior(
+        dataset.genes,
+        fitted,
+        half_life(np.asarray(rate.median)),
+        np.asarray(rate.log_sd),
+        time_unit=project.config.model.time_unit,
+        simulated=dataset.simulated,
+    )
+    files["half_lives.png"] = png_bytes(picture)
+    return files
+
+
+def _file_name(condition: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in condition)
+
+
+def _show_prior(project: "Project") -> None:
+    """Nothing is assumed silently: which genes got which half-life, and from where."""
+    report = project.prior.report()
+    unit = report["unit"].iloc[0]
+    rows = [
+        (source, len(part), f"{part['half_life'].min():.3g} to {part['half_life'].max():.3g}")
+        for source, part in report.groupby("source", sort=False)
+    ]
+    show_table("Priors of decay: where the half-lives come from", ("source", "genes", f"half-life ({unit})"), rows)
+
+
+def _show(result: "FitResult", summary: dict[str, Any], out: Path) -> None:
+    low, high = summary["data"]["times"]
+    table = result.table
+    rows = [
+        (int(r.start), float(r.objective), r.outcome, "yes" if r.kept else "no") for r in table.itertuples(index=False)
+    ]
+    show_table("Starts", ("start", "objective (nats)", "outcome", "kept"), rows)
+    terms = [(name, float(values[0])) for name, values in result.terms.items()]
+    show_table("Terms of the best start's objective", ("term", "nats"), terms)
+    kind = summary["model"]["residual"]
+    learned = "no residual: what was learned are rates" if kind == "none" else "0: physics alone, 1: residual at full"
+    typer.echo(f"Residual gate: {summary['gate']:.3g} ({learned})")
+    typer.echo(f"Model: {out / MODEL}")
+    typer.echo(
+        f"Next: pinnsim simulate {out / MODEL} --times {low:g}:{high:g}:{(high - low) / 100:g} --out {out}/sim.zarr"
+    )
+    typer.echo(f"      pinnsim report {out}")

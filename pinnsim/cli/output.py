@@ -1,0 +1,113 @@
+"""What is shown and written: tables for the terminal, files that appear whole or not at all."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pinnsim.store import replacing
+
+if TYPE_CHECKING:
+    from pinnsim.data import Dataset
+    from pinnsim.project import Project
+
+_PATHS = {"data": ("tidy", "wide", "samples"), "network": ("path",), "prior": ("half_lives",)}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes | str]) -> None:
+    """Writes files, each under its name only when it is whole. **Raises:** `E_DISK`."""
+    for name, content in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def to_json(values: Mapping[str, Any]) -> str:
+    """JSON text; what is not a finite number is null."""
+    return json.dumps(_plain(values), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on the terminal; numbers to the right. A pipe gets all columns, however narrow a terminal would be."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = [[_cell(value) for value in row] for row in rows]
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(columns):
+        right = all(_is_number(line[number]) for line in lines) and bool(lines)
+        grid.add_column(name, justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        grid.add_row(*line)
+    console = Console(highlight=False, markup=False)
+    console.width = console.width if console.is_terminal else 160
+    console.print(grid)
+
+
+def project_copy(project: "Project", source: Path, folder: Path) -> str:
+    """The complete configuration of a run as TOML, defaults included, with paths that hold from `folder`."""
+    from pinnsim.formats.toml import to_toml
+
+    config = project.config.model_dump(mode="json", exclude_none=True)
+    for section, names in _PATHS.items():
+        for name in names:
+            if name in config[section]:
+                config[section][name] = _from(folder, source.parent / config[section][name])
+    return f"# Everything that '{source.name}' said and left to its defaults.\n{to_toml(config)}"
+
+
+def describe_data(project: "Project") -> dict[str, Any]:
+    """What a report says about the data: citation, digest, size, caveats."""
+    from pinnsim.data.carbon_shift import CAVEATS, NAME
+
+    dataset = project.dataset
+    return {
+        "source": dataset.source or project.config.data.tidy or project.config.data.wide or "",
+        "digest": dataset.digest(),
+        "simulated": dataset.simulated,
+        "description": project.measured.describe(),
+        "caveats": list(CAVEATS) if project.config.data.name == NAME else [],
+        "conditions": {name: str(t) for name, t in zip(dataset.conditions, dataset.treatments, strict=True)},
+        "times": list(span(dataset)),
+        "time_unit": dataset.time_unit,
+    }
+
+
+def span(dataset: "Dataset") -> tuple[float, float]:
+    """First and last time of a data set."""
+    last = max(float(times[length - 1]) for times, length in zip(dataset.times, dataset.length, strict=True))
+    return float(dataset.times[:, 0].min()), last
+
+
+def _from(folder: Path, path: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}" if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return not text
+    return True
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else None

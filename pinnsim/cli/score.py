@@ -1,0 +1,124 @@
+"""`pinnsim score`: how well a project's model predicts what it did not see, beside every baseline and control."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, read_project
+from pinnsim.cli.output import describe_data, to_json, write_files
+from pinnsim.errors import PinnsimError
+from pinnsim.session import start, versions
+
+if TYPE_CHECKING:
+    from pinnsim.data import Dataset
+    from pinnsim.project import Project
+    from pinnsim.score import ScoreTable
+
+SCORES, ROWS, BARS = "scores.json", "scores.csv", "score_bars.png"
+
+
+def score(
+    config: ConfigFile,
+    out: OutFolder,
+    shuffles: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Shuffled-network controls, instead of the file's.", show_default=False),
+    ] = None,
+    progress: ProgressBar = True,
+) -> None:
+    """Score a project's model on what it did not see.
+
+    With two or more conditions each is predicted, from its first sample alone, by a model fitted to another one, beside
+    all baselines, an unfitted model and models with shuffled networks. With one condition the time blocks of [score]
+    are held out in turn. Writes scores.json, scores.csv and score_bars.png, and says in plain words who won.
+
+    \b
+    Examples:
+      pinnsim score project.toml --out scored
+      pinnsim score project.toml --out scored --shuffles 20
+
+    \b
+    In the project file, times in the data's unit:
+      [score]
+      shuffles = 5
+      late = 60                   # from when on a culture counts as settled
+      relaxation = 20             # time constant of the common baseline
+      blocks = [[25, 45]]         # held out, where there is one condition
+    """
+    start()
+    project = read_project(config)
+    check_folder(out)
+    dataset = project.dataset if len(project.dataset.replicates) == 1 else project.dataset.mean()
+    if len(dataset.conditions) > 1:
+        count = project.config.score.shuffles if shuffles is None else shuffles
+        table, sentences = _across_conditions(project, dataset, count, progress)
+    else:
+        table, sentences = _across_blocks(project, dataset, progress)
+    from pinnsim.plot import score_bars
+    from pinnsim.report import png_bytes
+
+    typer.echo(table.to_text())
+    for sentence in sentences:
+        typer.echo(sentence)
+    if project.config.score.candidates:
+        typer.echo("note: [score.candidates] was not used; the configuration was scored as the file gives it.")
+    summary = {
+        **table.to_dict(),
+        "made_by": "pinnsim score",
+        "coverage": sentences,
+        "provenance": describe_data(project),
+        "fit_seed": project.config.fit.seed,
+        "versions": versions(),
+    }
+    files = {SCORES: to_json(summary), ROWS: table.to_frame().to_csv(index=False), BARS: png_bytes(score_bars(table))}
+    write_files(out, files)
+    typer.echo(f"Written: {out / SCORES}, {out / ROWS}, {out / BARS}\nNext: pinnsim report {out}")
+
+
+def _across_conditions(
+    project: "Project", dataset: "Dataset", shuffles: int, progress: bool
+) -> tuple["ScoreTable", list[str]]:
+    from pinnsim.fit.evaluate import REAL, cross_condition
+    from pinnsim.judge import coverage, judge
+
+    plan = project.config
+    evaluation = cross_condition(
+        plan.model, project.network, project.prior, dataset, plan.fit, shuffles=shuffles, progress=progress
+    )
+    name = plan.data.name or ""
+    table = judge(evaluation, dataset, late=plan.score.late, relaxation=plan.score.relaxation, name=name)
+    held = coverage(evaluation, [p for p in evaluation.predictions if p.variant == REAL])
+    return table, held.sentences()
+
+
+def _across_blocks(project: "Project", dataset: "Dataset", progress: bool) -> tuple["ScoreTable", list[str]]:
+    """Every block is predicted by a model that was fitted to the other times, as the baselines are."""
+    from pinnsim.fit.evaluate import REAL, held_out_blocks
+    from pinnsim.score import (
+        Arm,
+        Entry,
+        arms,
+        baseline_entries,
+        by_time_blocks,
+        compare,
+        score_table,
+        standard_baselines,
+    )
+
+    plan = project.config
+    if not plan.score.blocks:
+        message = "with one condition, [score] needs the time blocks to hold out, for example blocks = [[25, 45]]."
+        raise PinnsimError.of("E_CONFIG_VALUE", message)
+    splits = by_time_blocks(dataset, plan.score.blocks)
+    baselines = standard_baselines(dataset.time_unit, plan.score.late, plan.score.relaxation)
+    found = held_out_blocks(
+        plan.model, project.network, project.prior, dataset, plan.fit, plan.score.blocks, progress=progress
+    )
+    entries: list[Entry] = []
+    for split, prediction in zip(splits, found, strict=True):
+        known, held = arms(split.train)[0], arms(split.test)[0]
+        truth = Arm(held.name, held.times, held.values, held.mask & known.mask[0])
+        scored = compare(prediction.mean, truth, start=known.values[0])
+        entries += [Entry.of(REAL, "model", split.name, scored), *baseline_entries(split, baselines)]
+    table = score_table(entries, unit=dataset.scale, data=plan.data.name or "", simulated=dataset.simulated)
+    return table, []
