@@ -8,6 +8,8 @@ when it is first used, and no JAX flag is touched. Verbs live in folders of thei
 import importlib
 from typing import Any
 
+from pinnsim.precision import enable_x64
+
 __version__ = "0.1.0"
 
 _MODULES = ("data", "dynamics", "fit", "landscape", "plot", "score", "shelf", "simulate")
@@ -20,13 +22,6 @@ _HOMES = {
 }
 
 __all__ = ["__version__", "enable_x64", *_MODULES, *_HOMES]
-
-
-def enable_x64() -> None:
-    """Switch JAX to double precision, which fits and landscapes need. Call it before any array is made."""
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
 
 
 def __getattr__(name: str) -> Any:

@@ -43,7 +43,8 @@ from pinnsim.plot import (
 from pinnsim.project import Project, ScorePlan, load_project
 from pinnsim.report import Report
 from pinnsim.score import ScoreTable
-from pinnsim.simulate import AtRest, FromSample, FromState, simulate
+from pinnsim.simulate import AtRest, FromSample, Simulation, simulate
+from pinnsim.treatment import Treatment
 from pinnsim.tree import lane
 
 _PROJECT = "carbon_shift"
@@ -53,6 +54,7 @@ _LATE = ", signal(late)=1"
 _PULSE = (0.0, 10.0)
 _BACK = 0.27  # log2: the standard error of a mean of three arrays; closer than this, no experiment could tell
 _TIMES = np.linspace(0.0, 150.0, 76)
+_MIXED = 5  # starts between the two cultures, to show the flow
 
 
 @dataclasses.dataclass
@@ -84,8 +86,9 @@ def run_demo(out: Path, smoke: bool = False, progress: bool = True) -> None:
     evaluation, table = _score(demo)
     models = _fitted(demo, evaluation)
     _knockouts(demo, models)
-    _pulse(demo, models)
-    _landscape(demo, models)
+    courses = _courses(demo, models)
+    _pulse(demo, courses)
+    _landscape(demo, models, courses)
     demo.report.provenance(data=demo.project.dataset.source, caveats=CAVEATS, digest=demo.project.dataset.digest())
     demo.report.write(out / "report.html")
     spent = time.time() - began
@@ -246,16 +249,26 @@ def _knockouts(demo: Demo, models: CellModel) -> None:
     )
 
 
-def _pulse(demo: Demo, models: CellModel) -> None:
+def _courses(demo: Demo, models: CellModel) -> Simulation:
+    """Every course drawn, as lanes of one program: a pulse, the same malate left on, both arms, mixed starts."""
+    dataset = demo.project.dataset
+    rest, (start, stop) = _REST["glc_mal"], _PULSE
+    samples = np.asarray(dataset.values)[:, 0, 0]
+    glucose = samples[dataset.conditions.index("glc_mal")]
+    pulses = [f"{rest}, signal(malate)=1@{start:g}:{stop:g}", f"{rest}, signal(malate)=1@{start:g}:"]
+    mixed = samples[0] + np.linspace(0, 1, _MIXED + 2)[1:-1, None] * (samples[1] - samples[0])
+    treatments: list[Treatment | str] = [*pulses, *dataset.treatments, *[_BOTH] * _MIXED]
+    first = [glucose, glucose, *samples, *mixed]
+    initial = [FromSample(jnp.asarray(sample)) for sample in first]
+    result = simulate(lane(models, 0), _TIMES, treatments, initial=initial).raise_failures()
+    save_simulation(demo.out / "courses.zarr", result.to_xarray())
+    return result
+
+
+def _pulse(demo: Demo, result: Simulation) -> None:
     """Malate for ten minutes, then withdrawn: does the cell come back?"""
-    project = demo.project
-    sample = FromSample(jnp.asarray(project.dataset.values[project.dataset.conditions.index("glc_mal"), 0, 0]))
-    start, stop = _PULSE
-    rest = _REST["glc_mal"]
-    treatments = [f"{rest}, signal(malate)=1@{start:g}:{stop:g}", f"{rest}, signal(malate)=1@{start:g}:"]
-    result = simulate(lane(models, 0), _TIMES, treatments, initial=sample).raise_failures()
-    save_simulation(demo.out / "pulse.zarr", result.to_xarray())
-    changes = np.asarray(result.readings) - np.asarray(result.readings)[:, :1]
+    project, (start, stop) = demo.project, _PULSE
+    changes = np.asarray(result.readings)[:2] - np.asarray(result.readings)[:2, :1]
     distance = np.sqrt((changes**2).mean(axis=-1))
     farthest, left = distance[0].max(), distance[0, -1]
     back = _TIMES[np.flatnonzero(distance[0] > _BACK)[-1]] if (distance[0] > _BACK).any() else 0.0
@@ -279,25 +292,19 @@ def _pulse(demo: Demo, models: CellModel) -> None:
     )
 
 
-def _landscape(demo: Demo, models: CellModel) -> None:
+def _landscape(demo: Demo, models: CellModel, result: Simulation) -> None:
     """The two-valley picture: both arms flow into one attractor."""
     project, model = demo.project, lane(models, 0)
-    samples = np.asarray(project.dataset.values)[:, 0, 0]
-    courses, rests = [], []
-    for k, condition in enumerate(project.dataset.conditions):
-        given = project.dataset.treatments[k]
-        result = simulate(model, _TIMES, given, initial=FromSample(jnp.asarray(samples[k]))).raise_failures()
-        save_simulation(demo.out / f"{condition}.zarr", result.to_xarray())
-        rests.append(np.asarray(result.states)[0, 0])
-        times, measured = np.asarray(project.dataset.times)[k], np.asarray(project.dataset.values)[k, 0]
-        courses.append(Course(condition, times, measured, np.asarray(result.readings)))
+    arms = range(2, 2 + len(project.dataset.conditions))
+    rests = np.asarray(result.states)[list(arms), 0]
+    courses = [
+        Course(condition, times, measured[0], np.asarray(result.readings)[k][None])
+        for condition, times, measured, k in zip(
+            project.dataset.conditions, project.dataset.times, project.dataset.values, arms, strict=True
+        )
+    ]
     media = {"glucose": _REST["glc_mal"], "malate": _REST["mal_glc"], "both sugars": _BOTH, "both, late": _BOTH + _LATE}
-    found = {
-        name: find_attractors(model, medium, starts=demo.starts, states=np.array(rests))
-        for name, medium in media.items()
-    }
-    mixtures = rests[0] + np.linspace(0, 1, 7)[1:-1, None] * (rests[1] - rests[0])
-    flow = simulate(model, _TIMES, [_BOTH] * len(mixtures), initial=[FromState(state) for state in mixtures]).readings
+    found = {name: find_attractors(model, medium, starts=demo.starts, states=rests) for name, medium in media.items()}
     readout = eqx.filter_vmap(resolve(model).observation.readout)
     marks, rows = [], []
     for name, attractors in found.items():
@@ -316,7 +323,7 @@ def _landscape(demo: Demo, models: CellModel) -> None:
         projection,
         courses,
         marks,
-        flow=np.asarray(flow),
+        flow=np.asarray(result.readings)[-_MIXED:],
         time_unit="min",
         labelled_times=(5, 25, 60, 150),
         title="Two valleys, one attractor: both arms end together",

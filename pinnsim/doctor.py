@@ -120,7 +120,7 @@ def _self_test() -> tuple[bool, str]:
     bundle = shelf.load("toggle_switch")
     model = bundle.models[0]
     guess = np.where(np.arange(len(model.table.species)) == 0, 9.0, 0.5)
-    state = np.asarray(steady_state(model.kinetics, Perturbation.none(model.table), guess).state)
+    state = np.asarray(steady_state(model.kinetics, Perturbation.none(model.table), jnp.asarray(guess)).state)
     error = float(np.abs(state - [5 + 2 * math.sqrt(6), 5 - 2 * math.sqrt(6)]).max())
     return error < _TOLERANCE, f"steady state of the toggle switch within {error:.1e} of the exact one"
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from pinnsim import __version__, enable_x64
+from pinnsim import __version__
 from pinnsim.errors import PinnsimError
+from pinnsim.precision import enable_x64
 from pinnsim.shelf import experiment_path
 
 _PACKAGES = ("jax", "equinox", "diffrax", "optax", "numpy", "scipy")

@@ -25,7 +25,6 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float
-from numpy.typing import ArrayLike
 
 from pinnsim.errors import PinnsimError, Problems, closest, did_you_mean, first
 from pinnsim.texttable import need_columns, numbers, pick, read_table, row_name
@@ -79,15 +78,15 @@ class LogNormal(eqx.Module):
     **Arguments:** `median`, positive, in the unit of x; `log_sd`, positive, without unit.
     """
 
-    median: Float[Array, "..."]
-    log_sd: Float[Array, "..."]
+    median: Float[Array, ...]
+    log_sd: Float[Array, ...]
 
-    def log_density(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_density(self, x: Float[Array, ...]) -> Float[Array, ...]:
         """Log density of x itself, `-z^2/2 - ln(x log_sd sqrt(2 pi))` with `z = ln(x / median) / log_sd`."""
         log_x = jnp.log(x)
         return self.log_density_log(log_x) - log_x
 
-    def log_density_log(self, log_x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def log_density_log(self, log_x: Float[Array, ...]) -> Float[Array, ...]:
         """Log density of `ln x` (no Jacobian 1/x): the one to use where the fitted parameter is the logarithm of a
         rate."""
         z = (log_x - jnp.log(self.median)) / self.log_sd
@@ -130,14 +129,14 @@ class KineticPrior(eqx.Module):
         )
 
 
-def rate_of(half_life: ArrayLike) -> np.ndarray:
+def rate_of(half_life: float | np.ndarray | Sequence[float]) -> np.ndarray:
     """First-order rate constant `ln 2 / half_life`, per the unit of the half-life."""
-    return LN2 / np.asarray(half_life, dtype=np.float64)
+    return np.asarray(LN2 / np.asarray(half_life, dtype=np.float64))
 
 
-def half_life(rate: ArrayLike) -> np.ndarray:
+def half_life(rate: float | np.ndarray | Sequence[float]) -> np.ndarray:
     """Half-life `ln 2 / rate`, in the unit of which the rate is an inverse."""
-    return LN2 / np.asarray(rate, dtype=np.float64)
+    return np.asarray(LN2 / np.asarray(rate, dtype=np.float64))
 
 
 def half_life_prior(
@@ -187,8 +186,8 @@ def half_life_prior(
             known = ", ".join(sorted({name for name, kind in TYPICAL if kind == quantity}))
             problems.add(
                 "E_PRIOR_MISSING",
-                f"no half-lives for {len(absent)} genes ({quantity}) and none is assumed: give a table with columns gene, "
-                f"half_life, unit, or organism= (one of {known or 'none known for this quantity'}) for typical values.",
+                f"no half-lives for {len(absent)} genes ({quantity}) and none is assumed: give a table with columns "
+                f"gene, half_life, unit, or organism= (one of {known or 'none known for this quantity'}) for typical values.",
             )
     factor = time_factor(typical.unit, str(unit)) if typical is not None else 1.0
     median, width, source = [], [], []
@@ -275,8 +274,8 @@ def _measured(
     if not any(given):
         problems.add(
             "E_TIME_UNIT",
-            f"'{name}' does not say the unit of its half-lives; add a column 'unit', name the column 'half_life_min', or "
-            "pass table_unit=.",
+            f"'{name}' does not say the unit of its half-lives; add a column 'unit', name the column 'half_life_min', "
+            "or pass table_unit=.",
         )
     elif None in units:
         bad = [f"{row} = '{text}'" for row, text, unit in zip(rows, given, units, strict=True) if unit is None]

@@ -1,8 +1,8 @@
 """A report in one file: text, tables, pictures and verdicts as plain HTML that needs nothing else to be read.
 
-    Report("Carbon shift", "Fit one arm, predict the other").section("Score").text("...").table(frame, "RMSE").write(path)
+    Report("Carbon shift", "Fit one arm, predict the other").section("Score").text("...").write(path)
 
-Pictures are embedded as base64 PNG, the style sheet is in the head, nothing is loaded from elsewhere and no script runs.
+Pictures are embedded as base64 PNG, the style sheet is in the head, nothing is loaded from elsewhere, no script runs.
 Every text is escaped: gene names and citations are data, not markup. Methods return the report, so that calls chain.
 """
 
@@ -42,7 +42,8 @@ _STYLE = """
 body { margin: 0 auto; padding: 2.5rem 1.25rem 4rem; max-width: 64rem; color: var(--ink); background: var(--paper);
   font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
-h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.6rem 0 .6rem; padding-top: .9rem; border-top: 1px solid var(--line); }
+h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.6rem 0 .6rem; padding-top: .9rem;
+  border-top: 1px solid var(--line); }
 p, .verdicts, nav ul { max-width: 46rem; }
 .lead { font-size: 1.15rem; color: var(--soft); margin: 0 0 1.2rem; }
 .notice { border-left: .3rem solid #c2410c; background: var(--tint); padding: .6rem 1rem; font-weight: 600; }
@@ -149,7 +150,7 @@ class Report:
         simulated: bool = False,
         **more: object,
     ) -> Report:
-        """Where everything comes from: the data's citation, caveats and digest, seeds, versions; `more` facts by name."""
+        """Where everything comes from: the data's citation, caveats, digest, seeds, versions; `more` facts by name."""
         if simulated:
             self.notice("The data in this report are SIMULATED, not measured.")
         made = ", ".join(f"{name} {version}" for name, version in versions().items())

@@ -24,7 +24,7 @@ _BROKEN_ENTRY = "Error (reading|writing) persistent compilation cache entry"
 
 def start() -> None:
     """Double precision, a compilation cache where none is set up, and pictures without a screen."""
-    from pinnsim import enable_x64
+    from pinnsim.precision import enable_x64
 
     os.environ.setdefault("MPLBACKEND", "Agg")
     enable_x64()
@@ -90,7 +90,7 @@ def _keep_compiled_programs() -> None:
     import jax
 
     # Whoever has set a cache up already keeps it.
-    if jax.config.jax_compilation_cache_dir is None and (folder := cache_folder()) is not None:
+    if jax.config.values.get("jax_compilation_cache_dir") is None and (folder := cache_folder()) is not None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

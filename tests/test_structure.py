@@ -169,7 +169,7 @@ def _python(root: Path, code: str, tmp_path: Path) -> subprocess.CompletedProces
 IMPORT_EVERYTHING = """
     import importlib, os, pkgutil, random, sys
     import jax, matplotlib, numpy
-    import anndata, equinox, xarray, zarr
+    import anndata, equinox, rich.console, xarray, zarr
 
     def settings():
         return {

@@ -25,8 +25,8 @@ from pinnsim.session import plain_warnings
 INTERRUPTED, OURS = 130, 1
 
 app = typer.Typer(
-    help="Fit physics-informed models to time courses of gene expression, score them honestly, perturb the cell and see "
-    "where it goes.\n\nBegin with 'pinnsim demo'; 'pinnsim VERB --help' has examples to paste.",
+    help="Fit physics-informed models to time courses of gene expression, score them honestly, perturb the cell and "
+    "see where it goes.\n\nBegin with 'pinnsim demo'; 'pinnsim VERB --help' has examples to paste.",
     add_completion=False,
     no_args_is_help=True,
     # Examples stay as they were written, to be pasted.

@@ -197,7 +197,7 @@ def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]
         files[f"fit_{_file_name(condition)}.png"] = png_bytes(picture)
     rate = project.prior.rate
     fitted = half_life(np.asarray(resolve(models).kinetics.decay))
-    picture = prior_posterior(
+    half_lives = prior_posterior(
         dataset.genes,
         fitted,
         half_life(np.asarray(rate.median)),
@@ -205,7 +205,7 @@ def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]
         time_unit=project.config.model.time_unit,
         simulated=dataset.simulated,
     )
-    files["half_lives.png"] = png_bytes(picture)
+    files["half_lives.png"] = png_bytes(half_lives)
     return files
 
 
@@ -228,7 +228,8 @@ def _show(result: "FitResult", summary: dict[str, Any], out: Path) -> None:
     low, high = summary["data"]["times"]
     table = result.table
     rows = [
-        (int(r.start), float(r.objective), r.outcome, "yes" if r.kept else "no") for r in table.itertuples(index=False)
+        (int(r["start"]), float(r["objective"]), r["outcome"], "yes" if r["kept"] else "no")
+        for r in table.to_dict("records")
     ]
     show_table("Starts", ("start", "objective (nats)", "outcome", "kept"), rows)
     terms = [(name, float(values[0])) for name, values in result.terms.items()]

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pinnsim.store import replacing
-
 if TYPE_CHECKING:
     from pinnsim.data import Dataset
     from pinnsim.project import Project
@@ -18,6 +16,9 @@ _PATHS = {"data": ("tidy", "wide", "samples"), "network": ("path",), "prior": ("
 
 def write_files(folder: Path, files: Mapping[str, bytes | str]) -> None:
     """Writes files, each under its name only when it is whole. **Raises:** `E_DISK`."""
+    # Storage needs JAX, which --help must not wait for.
+    from pinnsim.store import replacing
+
     for name, content in files.items():
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content if isinstance(content, bytes) else content.encode())

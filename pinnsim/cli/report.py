@@ -108,9 +108,8 @@ def _scores(page: "Report", path: Path) -> dict[str, Any]:
     from pinnsim.score.table import ScoreRow, ScoreTable
 
     found = json.loads(path.read_text(encoding="utf-8"))
-    rows = [
-        ScoreRow(**{key: math.nan if value is None else value for key, value in row.items()}) for row in found["rows"]
-    ]
+    filled: list[dict[str, Any]] = [{k: math.nan if v is None else v for k, v in row.items()} for row in found["rows"]]
+    rows = [ScoreRow(**row) for row in filled]
     head = {name: found[name] for name in ("unit", "data", "simulated", "level", "draws", "seed")}
     table = ScoreTable(tuple(rows), tuple(found["verdicts"]), **head)
     page.section("Honest score").verdicts([*found["verdicts"], *found.get("coverage", [])])
@@ -126,9 +125,10 @@ def _simulation(page: "Report", path: Path) -> dict[str, Any]:
 
     tree = load_simulation(path)
     page.section(f"Simulation: {path.stem}")
-    told = {name: tree.attrs[name] for name in ("model", "method", "begins", "data", "condition") if name in tree.attrs}
+    kept = ("model", "method", "begins", "data", "condition")
+    told: dict[str, object] = {name: tree.attrs[name] for name in kept if name in tree.attrs}
     page.facts({**told, "nature": "simulated, not measured"})
-    outcomes = tree["outcome"]
+    outcomes = tree.to_dataset()["outcome"]
     lanes, courses = [str(name) for name in outcomes["lane"].values], _courses(tree)
     page.table(
         _lane_table(outcomes, lanes, courses, Outcome), "Outcome of every lane; changes from first to last time."
@@ -158,7 +158,8 @@ def _lane_table(outcomes: "xr.DataArray", lanes: list[str], courses: "xr.DataArr
     for k, lane in enumerate(lanes):
         bad = [int(code) for code in codes[:, k] if code != kinds.DONE]
         ended = kinds(bad[0]).sentence if bad else kinds.DONE.sentence
-        order = np.argsort(-np.abs(change[k]))[:4] if np.isfinite(change[k]).all() else []
+        finite = np.isfinite(change[k]).all()
+        order: list[int] = np.argsort(-np.abs(change[k]))[:4].tolist() if finite else []
         changes = ", ".join(f"{names[g]} {change[k][g]:+.2g}" for g in order)
         rows.append({"treatment": lane, "outcome": ended, "largest changes": changes})
     return pd.DataFrame(rows)

@@ -70,7 +70,11 @@ def score(
         "fit_seed": project.config.fit.seed,
         "versions": versions(),
     }
-    files = {SCORES: to_json(summary), ROWS: table.to_frame().to_csv(index=False), BARS: png_bytes(score_bars(table))}
+    files: dict[str, bytes | str] = {
+        SCORES: to_json(summary),
+        ROWS: table.to_frame().to_csv(index=False),
+        BARS: png_bytes(score_bars(table)),
+    }
     write_files(out, files)
     typer.echo(f"Written: {out / SCORES}, {out / ROWS}, {out / BARS}\nNext: pinnsim report {out}")
 

@@ -1,8 +1,9 @@
 """`pinnsim simulate`: a model under treatments, from rest or from a first sample."""
 
 import enum
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from pinnsim.formats.bundle import Bundle
-    from pinnsim.model import CellModel
     from pinnsim.simulate import ODE, AtRest, FromSample, Simulation
     from pinnsim.treatment import Treatment
 
@@ -101,7 +101,7 @@ def simulate(
     check_folder(out.parent)
     bundle = read_model(model)
     initial, own = _initial(bundle, beginning, data, condition)
-    given: list[Treatment] = lanes or [own]  # type: ignore[assignment]
+    given: list[Treatment] = lanes or [own]
     chosen = bundle.models if members == Members.ALL else bundle.models[:1]
     results = [run(one, moments, given, initial=initial, method=_solver(method, rtol)) for one in chosen]
     _show(results, model)
@@ -123,7 +123,7 @@ def simulate(
     typer.echo(f"Next: pinnsim report {out.parent}")
 
 
-def _noted(read, problems: Problems):  # type: ignore[no-untyped-def]
+def _noted(read: Callable[[], Any], problems: Problems) -> Any:
     """What `read()` gives, or its problems beside the others."""
     try:
         return read()
@@ -156,10 +156,11 @@ def _initial(
 
             problems.add("E_GENE_UNMATCHED", f"'{data}' lacks {len(missing)} genes of the model ({first(missing)}).")
     dataset = dataset.select(conditions=[condition], genes=table)
+    import jax.numpy as jnp
     import numpy as np
 
     sample = np.where(dataset.mask[0, 0, 0], dataset.values[0, 0, 0], np.nan)
-    return FromSample(sample), dataset.treatments[0]
+    return FromSample(jnp.asarray(sample)), dataset.treatments[0]
 
 
 def _solver(method: Method, rtol: float) -> "ODE":
@@ -176,11 +177,10 @@ def _tree(results: list["Simulation"], members: Members) -> "xr.DataTree":
     trees = [result.to_xarray() for result in results]
     if members == Members.BEST:
         return trees[0]
+    parts = [{node.path: node.to_dataset(inherit=False) for node in tree.subtree} for tree in trees]
     nodes = {
-        node.path: xr.concat(
-            [tree[node.path].to_dataset(inherit=False) for tree in trees], "member", data_vars="all", coords="minimal"
-        )
-        for node in trees[0].subtree
+        path: xr.concat([part[path] for part in parts], "member", data_vars="all", coords="minimal")
+        for path in parts[0]
     }
     return xr.DataTree.from_dict(nodes)
 
@@ -211,7 +211,7 @@ def _show(results: list["Simulation"], model: str) -> None:
         worst = next((o for o in outcomes if o != Outcome.DONE), Outcome.DONE).sentence
         ended = worst if len(results) == 1 else f"{done} of {len(results)} members done"
         change = courses[k, -1] - courses[k, 0]
-        order = np.argsort(-np.abs(change))[:4] if np.isfinite(change).all() else []
+        order: list[int] = np.argsort(-np.abs(change))[:4].tolist() if np.isfinite(change).all() else []
         rows.append((lane, ended, ", ".join(f"{names[g]} {change[g]:+.2g}" for g in order)))
     title = f"{model}, simulated from {best.times[0]:g} to {best.times[-1]:g} {best.time_unit}"
     show_table(title, ("treatment", "outcome", "largest changes of readings"), rows)

@@ -27,7 +27,7 @@ CAVEATS = (
     "log2 array intensity is relative and saturates at both ends; it is not a molecule count",
     "replicate 1 of mal_glc deviates from the others at early times by 0.7-1.4 log2 rms",
     "the genes were chosen for large, reproducible change over all times of both arms (selection bias)",
-    "the standard error of a mean of 3 replicates is about 0.27 log2; one replicate differs from the others' mean by 0.56",
+    "the standard error of a mean of 3 replicates is about 0.27 log2; one replicate is 0.56 from the others' mean",
 )
 TREATMENTS = {
     "glc_mal": "signal(glucose)=1, signal(malate)=1@0:",

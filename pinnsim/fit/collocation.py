@@ -39,7 +39,7 @@ def predict_on_grid(
     """
     kinetics = model.kinetics
     steps = jnp.diff(grid)
-    # A switch inside a step acts from one of its ends: what is on at the middle is on for the whole step.
+    # No step straddles a switch, so what is on at the middle is on for the whole step.
     edits = jax.vmap(perturbation.at)(0.5 * (grid[:-1] + grid[1:]))
     halfway = 0.5 * (measured[:-1] + measured[1:])
 

@@ -17,7 +17,8 @@ class Cultures(eqx.Module):
 
     **Arguments:** `times`: (culture, time); `readings`, `measured_sd`: (culture, time, gene), 0 where unknown; `mask`:
     true where a reading was made and counts; `perturbations`: leading culture axis; `grid`: (culture, node), time nodes
-    of the collocation, every sample time among them; `at`: (culture, time), position of each time in `grid`.
+    of the collocation, every sample time and every switch of a perturbation among them; `at`: (culture, time), position
+    of each time in `grid`.
     """
 
     times: Float[Array, "culture time"]
@@ -70,16 +71,28 @@ def cultures(dataset: Dataset, table: Table, *, substeps: int = 6) -> Cultures:
     pairs = tuple(np.array(rows).T)
     times = np.asarray(dataset.times)[pairs[0]]
     mask = np.asarray(dataset.mask)[pairs]
-    fractions = np.arange(substeps) / substeps
-    inner = times[:, :-1, None] + np.diff(times)[:, :, None] * fractions
-    grid = np.concatenate([inner.reshape(len(rows), -1), times[:, -1:]], axis=1)
+    perturbations = Perturbation.stack([dataset.treatments[c].resolve(table) for c, _ in rows])
+    grid, at = _grid(times, perturbations, substeps)
     return Cultures(
         times=jnp.asarray(times, dtype=float),
         readings=jnp.asarray(np.where(mask, np.asarray(dataset.values)[pairs], 0.0), dtype=float),
         measured_sd=jnp.asarray(np.nan_to_num(np.asarray(dataset.sd)[pairs], nan=0.0), dtype=float),
         mask=jnp.asarray(mask),
-        perturbations=Perturbation.stack([dataset.treatments[c].resolve(table) for c, _ in rows]),
+        perturbations=perturbations,
         grid=jnp.asarray(grid, dtype=float),
-        at=jnp.asarray(np.broadcast_to(np.arange(times.shape[1]) * substeps, times.shape), dtype=int),
+        at=jnp.asarray(at, dtype=int),
         names=tuple(f"{dataset.conditions[c]}/{dataset.replicates[r]}" for c, r in rows),
     )
+
+
+def _grid(times: np.ndarray, perturbations: Perturbation, substeps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes of the collocation and the sample times' positions among them: `substeps` equal steps between samples, cut
+    at the switches, so that no step straddles one."""
+    fractions = np.arange(substeps) / substeps
+    inner = (times[:, :-1, None] + np.diff(times)[:, :, None] * fractions).reshape(len(times), -1)
+    switches = np.concatenate([np.asarray(perturbations.start), np.asarray(perturbations.stop)], axis=1)
+    # Switches outside become steps of no length at an end, so that the shape depends on the number of phases only.
+    inside = np.clip(switches, times[:, :1], times[:, -1:])
+    grid = np.sort(np.concatenate([inner, times[:, -1:], inside], axis=1), axis=1)
+    # The first node of that time: a reading at a switch is the one before it, as in the solver.
+    return grid, np.array([np.searchsorted(nodes, row) for nodes, row in zip(grid, times, strict=True)])

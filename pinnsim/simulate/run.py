@@ -14,7 +14,7 @@ from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
-from pinnsim.shapes import Numbers, Times
+from pinnsim.shapes import Numbers, Scalar, Times
 from pinnsim.simulate.initial import AbstractInitial, AtRest
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
@@ -186,11 +186,15 @@ def _labels(lanes: Sequence[Treatment]) -> tuple[str, ...]:
 def _stiffness(model: CellModel, perturbations: Perturbation, outcome: Array, reached: Array) -> tuple[float, ...]:
     """Stiffness ratio at the default state, under what acts where a failed lane stopped (1 for lanes that are done):
     what the error message advises from."""
-    kinetics = resolve(model.kinetics)
-    rest = kinetics.default_state()
-
-    def ratio(perturbation: Perturbation, time: Array) -> float:
-        return stiffness_ratio(jax.jacfwd(kinetics.vector_field, argnums=1)(time, rest, perturbation))
-
     codes = np.asarray(outcome)
-    return tuple(1.0 if c == Outcome.DONE else ratio(lane(perturbations, k), reached[k]) for k, c in enumerate(codes))
+
+    def ratio(index: int) -> float:
+        return stiffness_ratio(_jacobian(model, lane(perturbations, index), reached[index]))
+
+    return tuple(1.0 if code == Outcome.DONE else ratio(index) for index, code in enumerate(codes))
+
+
+@eqx.filter_jit
+def _jacobian(model: CellModel, perturbation: Perturbation, time: Scalar) -> Array:
+    kinetics = resolve(model.kinetics)
+    return jax.jacfwd(kinetics.vector_field, argnums=1)(time, kinetics.default_state(), perturbation)
