@@ -111,6 +111,7 @@ def _shelf() -> tuple[bool, str]:
 
 
 def _self_test() -> tuple[bool, str]:
+    import jax.numpy as jnp
     import numpy as np
 
     from pinnsim import shelf

@@ -187,7 +187,8 @@ def half_life_prior(
             problems.add(
                 "E_PRIOR_MISSING",
                 f"no half-lives for {len(absent)} genes ({quantity}) and none is assumed: give a table with columns "
-                f"gene, half_life, unit, or organism= (one of {known or 'none known for this quantity'}) for typical values.",
+                f"gene, half_life, unit, or organism= (one of {known or 'none known for this quantity'}) for typical "
+                "values.",
             )
     factor = time_factor(typical.unit, str(unit)) if typical is not None else 1.0
     median, width, source = [], [], []

@@ -4,6 +4,7 @@ All fits here share one shape, so that their numbers (data, priors, seeds, rates
 arguments of two compiled programs, one per stage: a third trace fails the test that causes it.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_result_is_ordered_and_reported(prior, data, result: FitResult) -> None:
     named = ["data", "kinetics", "network", "hidden", "observation", "residual", "gate"]
     np.testing.assert_allclose(table[named].sum(axis=1), table["objective"])
     np.testing.assert_allclose(sorted(table["objective"]), result.value)
-    anonymous = eqx.tree_at(lambda d: d.names, cultures(data, prior.center.table, substeps=2), ())
+    anonymous = dataclasses.replace(cultures(data, prior.center.table, substeps=2), names=())
     twice = [stack([tree] * 2) for tree in (prior.center, prior, anonymous)]
     start = optimise.evaluate(*twice, PLAN.settings(), FIT.trajectory_readings)
     assert result.value[0] < 0.5 * float(start.total[0])
@@ -192,7 +193,9 @@ def test_control_c_keeps_the_best_so_far(prior, data, monkeypatch) -> None:
     # Before the first chunk of the second stage there is the first one's result.
     late = run(prior, data)
     assert late.interrupted
-    assert (late.table["after collocation"] < early.table["after collocation"]).all()
+    gained = early.table["after collocation"] - late.table["after collocation"]
+    assert (gained >= 0).all()
+    assert (gained > 0).any()
     monkeypatch.undo()
     stopping(monkeypatch, "collocation", 0, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +98,7 @@ def simulate(
         if beginning == Beginning.REST and (data is not None or condition is not None):
             problems.add("E_USAGE", "--data and --condition name a first sample; add --from sample, or leave them out.")
         moments = _noted(lambda: read_times(times), problems)
-        lanes = [_noted(lambda text=text: Treatment.parse(text), problems) for text in treatment or []]
+        lanes = [_noted(partial(Treatment.parse, text), problems) for text in treatment or []]
     check_folder(out.parent)
     bundle = read_model(model)
     initial, own = _initial(bundle, beginning, data, condition)
