@@ -65,6 +65,18 @@ def test_a_ghost_is_not_a_steady_state(guess: float) -> None:
     np.testing.assert_allclose(got.state, [-np.sqrt(0.1)], atol=1e-12)
 
 
+@pytest.mark.parametrize("steps", [4, 8, 12, 16])
+def test_near_is_not_settled(steps: int) -> None:
+    """A search that is cut short is either exact or not settled, never something in between."""
+    k = toggle()
+    for guess in ((8.0, 1.0), (2.3, 1.9), (60.0, 20.0)):
+        got = settle(k, Perturbation.none(k.table), jnp.asarray(guess), max_steps=steps)
+        if int(got.outcome) == Outcome.DONE:
+            np.testing.assert_allclose(got.state, [HIGH, LOW], atol=1e-9)
+        else:
+            assert np.isnan(np.asarray(got.state)).all()
+
+
 def test_nan_is_never_done() -> None:
     k = toggle()
     none = Perturbation.none(k.table)

@@ -135,7 +135,7 @@ def check_values(
     Adds `E_DATA_NONFINITE`, `E_DATA_NEGATIVE` (counts, linear, log1p), `E_SCALE_MISMATCH`; warns `W_SCALE_RAW`.
     """
     finite = np.isfinite(values)
-    odd = np.argwhere(observed & ~finite)
+    odd = np.argwhere(observed & ~finite).tolist()
     if len(odd):
         n_nan = int(np.isnan(values[observed]).sum())
         kinds = ", ".join(f"{n} {word}" for n, word in ((n_nan, "NaN"), (len(odd) - n_nan, "inf")) if n)
@@ -147,7 +147,7 @@ def check_values(
     good = values[observed & finite]
     if not good.size:
         return
-    negative = np.argwhere(observed & finite & (values < 0))
+    negative = np.argwhere(observed & finite & (values < 0)).tolist()
     if len(negative) and scale in ("counts", "linear", "log1p"):
         shown = first([f"{place(tuple(i))} = {values[tuple(i)]:g}" for i in negative[:3]])
         thing = {"counts": "Counts", "linear": "Abundances", "log1p": "log(1 + abundance)"}[scale]
@@ -215,7 +215,7 @@ def _count(part: int, whole: int, what: str) -> str:
     return f"{part} of {whole} {what}"
 
 
-def _bytes(n: float) -> str:
+def _bytes(n: float | int) -> str:
     for factor, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if n >= factor:
             return f"{n / factor:.3g} {unit}"

@@ -229,7 +229,7 @@ class Dataset(eqx.Module):
         c, t = np.nonzero(real)
         where = np.searchsorted(union, self.times[c, t])
 
-        def spread(array: np.ndarray, fill: float) -> np.ndarray:
+        def spread(array: np.ndarray, fill: float | int) -> np.ndarray:
             out = np.full((*array.shape[:2], len(union), array.shape[3]), fill, dtype=array.dtype)
             out[c, :, where] = array[c, :, t]
             return out

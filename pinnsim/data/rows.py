@@ -105,7 +105,7 @@ def _report_repeats(problems: Problems, cell: np.ndarray, rows: Rows) -> None:
     groups = [group for group in np.split(order, starts[1:]) if len(group) > 1]
     if groups:
         shown = first(
-            f"{rows.place(group[0])} in {', '.join(rows.names[i] if rows.names else f'row {i}' for i in group)}"
+            f"{rows.place(int(group[0]))} in {', '.join(rows.names[i] if rows.names else f'row {i}' for i in group)}"
             for group in sorted(groups, key=lambda group: group[0])
         )
         problems.add(
