@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 T = TypeVar("T")
 
@@ -60,7 +61,14 @@ def stack(trees: Sequence[T]) -> T:
     """Lanes of one batch: equal trees to one tree whose arrays have a leading lane axis."""
     arrays = [eqx.filter(tree, eqx.is_array) for tree in trees]
     rest = eqx.filter(trees[0], eqx.is_array, inverse=True)
-    return eqx.combine(jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays), rest)
+    return eqx.combine(jax.tree.map(_stack_leaves, *arrays), rest)
+
+
+def _stack_leaves(*leaves: Array) -> Array:
+    # On the host where the numbers are known: a compiled stack takes minutes to compile for ten thousand lanes.
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+    numeric = all(isinstance(leaf.dtype, np.dtype) for leaf in leaves)
+    return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves])) if numeric and not traced else jnp.stack(leaves)
 
 
 def lane(tree: T, index: int) -> T:

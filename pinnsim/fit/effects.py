@@ -35,12 +35,12 @@ def with_effects_at_rest(models: CellModel, prior: ModelPrior, data: Cultures) -
         hidden = cell.kinetics.hidden
         rests = jax.vmap(lambda sample, p: FromSample(sample).state(cell, p))(data.readings[:, 0], data.perturbations)
         at_rest = rests[:, cell.kinetics.abundances :]
-        signal = edits.signal - hidden.reference
-        explained = signal @ jnp.where(fitted, hidden.effect, 0.0).T
-        design = signal * jnp.where(fitted, 0.0, 1.0) * counts[:, None]
+        signal = edits.signal - hidden.reference[None]
+        explained = signal @ jnp.where(fitted[None], hidden.effect, 0.0).T
+        design = signal * jnp.where(fitted, 0.0, 1.0)[None] * counts[:, None]
         matrix = design.T @ design + _RIDGE * jnp.eye(design.shape[1], dtype=design.dtype)
         read: Array = jnp.linalg.solve(matrix, design.T @ (at_rest - explained)).T
-        return eqx.tree_at(lambda m: m.kinetics.hidden.effect, model, jnp.where(fitted, hidden.effect, read))
+        return eqx.tree_at(lambda m: m.kinetics.hidden.effect, model, jnp.where(fitted[None], hidden.effect, read))
 
     return eqx.filter_vmap(one)(models)
 
