@@ -56,7 +56,8 @@ class DataConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The signed network: a table of edges (see `Network.read`); without a path, the embedded data's own."""
+    """The signed network: a table of edges (see `Network.read`); without a path, the embedded data's own, or no edge at
+    all for tables."""
 
     path: str | None = None
     allow_missing: bool = False
@@ -153,7 +154,8 @@ def _read_data(config: ProjectConfig, folder: Path) -> tuple[Dataset, Network]:
         dataset, network = load(data.name)
     else:
         dataset = _read_table(data, folder)
-        network = Network.empty(dataset.genes)
+        if config.network.path is None:
+            return dataset, Network.empty(dataset.genes)
     if config.network.path is not None:
         network = Network.read(folder / config.network.path)
     return dataset, network.restrict(dataset.genes, allow_missing=config.network.allow_missing)

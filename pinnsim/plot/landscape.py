@@ -178,7 +178,7 @@ def dose_duration_map(
     ax.set_xlabel(with_unit(dose_label, dose_unit))
     ax.set_ylabel(with_unit("duration of the push", time_unit))
     ax.set_title(titled(title, simulated))
-    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=len(handles))
+    ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=len(handles))
     return ax
 
 

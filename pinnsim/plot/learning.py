@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 
 from pinnsim.errors import PinnsimError
@@ -113,8 +113,9 @@ def prior_posterior(
     lowest, highest = 0.9 * np.nanmin(every), 1.1 * np.nanmax(every)
     # Headroom for the legend, which would otherwise cover the priors.
     ax.set_ylim(lowest, highest * (highest / lowest) ** 0.16)
-    ax.yaxis.set_minor_formatter(NullFormatter() if highest > 8 * lowest else FuncFormatter(_plain))
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if highest > 4 * lowest else range(1, 10)))
     ax.yaxis.set_major_formatter(FuncFormatter(_plain))
+    ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_ylabel(with_unit(quantity, time_unit))
     ax.set_xlim(-1, len(order))
     if few:
@@ -142,5 +143,5 @@ def _columns(values: ArrayLike) -> np.ndarray:
 
 
 def _plain(value: float, _: int) -> str:
-    """A tick's number without an exponent; the digits 6 to 9 are left out, because they crowd on a logarithmic axis."""
-    return "" if f"{value:.0e}"[0] in "6789" else f"{value:g}"
+    """A tick's number without an exponent."""
+    return f"{value:g}"

@@ -133,7 +133,7 @@ def place_labels(
     weight: str = "normal",
     clearance: float = 3.0,
 ) -> None:
-    """Writes labels beside points, each in the freest of 24 places: off other labels first, then off what is drawn.
+    """Writes labels beside points, each in the freest of 32 places: off other labels first, then off what is drawn.
 
     **Arguments:** `points`: in data units; `colors`: one for all or one each; `clearance`: radius of the points'
     markers, in typographic points. Call it last, with limits set.
@@ -151,7 +151,7 @@ def place_labels(
             label, (x, y), (0, 0), textcoords="offset points", fontsize=size, color=color, fontweight=weight, zorder=9
         )
         best, least = (0.0, 0.0, "left", "bottom"), math.inf
-        for reach in (clearance + 1.0, clearance + 6.0, clearance + 14.0):
+        for reach in (clearance + 1.0, clearance + 6.0, clearance + 14.0, clearance + 24.0):
             for right, up in _DIRECTIONS:
                 across = {1: "left", -1: "right", 0: "center"}[right]
                 along = {1: "bottom", -1: "top", 0: "center"}[up]
@@ -159,7 +159,7 @@ def place_labels(
                 text.set(position=(right * reach * short, up * reach * short), ha=across, va=along)
                 box = text.get_window_extent()
                 cost = 1e3 * sum(box.overlaps(other) for other in taken) + 1e4 * (not _within(box, frame))
-                cost += _inside(box, drawn) + 0.5 * reach
+                cost += 5.0 * _inside(box, drawn) + 0.5 * reach
                 if cost < least:
                     best, least = (right * reach * short, up * reach * short, across, along), cost
         text.set(position=best[:2], ha=best[2], va=best[3])
