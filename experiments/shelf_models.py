@@ -22,7 +22,7 @@ from pinnsim.network import Network
 from pinnsim.prior import KineticPrior, half_life_prior
 from pinnsim.project import Project, load_project
 
-SMOKE: dict[str, Any] = {"fit": {"starts": 1, "keep": 1, "collocation_steps": 10, "trajectory_steps": 1}}
+SMOKE: dict[str, Any] = {"fit": {"starts": 1, "keep": 1, "collocation_steps": 10, "trajectory_steps": 0}}
 
 
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:

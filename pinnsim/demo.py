@@ -304,7 +304,10 @@ def _landscape(demo: Demo, models: CellModel, result: Simulation) -> None:
         )
     ]
     media = {"glucose": _REST["glc_mal"], "malate": _REST["mal_glc"], "both sugars": _BOTH, "both, late": _BOTH + _LATE}
-    found = {name: find_attractors(model, medium, starts=demo.starts, states=rests) for name, medium in media.items()}
+    found = {
+        name: find_attractors(model, medium, starts=demo.starts, states=rests, probes=0)
+        for name, medium in media.items()
+    }
     readout = eqx.filter_vmap(resolve(model).observation.readout)
     marks, rows = [], []
     for name, attractors in found.items():
@@ -337,7 +340,8 @@ def _landscape(demo: Demo, models: CellModel, result: Simulation) -> None:
 
 
 def _story(found: dict[str, Attractors]) -> str:
-    return " ".join(f"Under {name}: {attractors.describe()}" for name, attractors in found.items())
+    told = " ".join(f"Under {name}: {attractors.describe()}" for name, attractors in found.items())
+    return f"{told} The valleys belong to different media: each medium has its own, and both arms end in that of both."
 
 
 def _largest(row: np.ndarray, genes: tuple[str, ...], own: str) -> str:

@@ -36,7 +36,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     from rich.table import Table
 
     lines = [[_cell(value) for value in row] for row in rows]
-    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         right = all(_is_number(line[number]) for line in lines) and bool(lines)
         grid.add_column(name, justify="right" if right else "left", overflow="fold")
@@ -44,6 +44,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
         grid.add_row(*line)
     console = Console(highlight=False, markup=False)
     console.width = console.width if console.is_terminal else 160
+    console.print(f"\n{title}")
     console.print(grid)
 
 
