@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from pinnsim.errors import PinnsimError, Problems, closest, first
-from pinnsim.texttable import need_columns, numbers, pick, read_table, row_name
+from pinnsim.texttable import blank, need_columns, numbers, pick, read_table, row_name
 
 # `source` is the last resort: tables that have a regulator column use it for the data base.
 _REGULATOR = ("regulator", "tf", "source")
@@ -118,9 +118,9 @@ class Network(eqx.Module):
                     "E_GENE_DUPLICATE", f"Argument `genes` names {first(twice)} more than once; name each once."
                 )
             check_matched(problems, self._linked(), genes, allow_missing, "network genes", "data")
-        index = {gene: i for i, gene in enumerate(genes)}
-        kept = [e for e, t in enumerate(self.target.tolist()) if self.genes[t] in index]
-        if not kept:
+        known = set(genes)
+        kept = [e for e, t in enumerate(self.target.tolist()) if self.genes[t] in known]
+        if len(self.target) and not kept:
             raise PinnsimError.of("E_NETWORK_EMPTY", "no edge of the network ends in a measured gene; check the names.")
         return _assemble(
             [self.regulators[self.source[e]] for e in kept],
@@ -216,7 +216,7 @@ def _from_table(frame: pd.DataFrame, origin: str, genes: Sequence[str] | None, f
     regulator, target = pick(frame, _REGULATOR), pick(frame, _TARGET)
     with Problems() as problems:
         wanted = {"regulator": regulator or "regulator", "target": target or "target"}
-        if not need_columns(problems, frame, wanted, f"network '{origin}'"):
+        if not need_columns(problems, frame, wanted, f"network '{origin}'", nameable=False):
             problems.raise_any()
         if not len(frame):
             problems.add(
@@ -311,8 +311,10 @@ def _confidences(
 ) -> np.ndarray:
     if column is not None:
         values = numbers(problems, frame[column], f"column '{column}' of '{origin}'", from_file)
-        bad = [f"{row} = {v:g}" for row, v in zip(rows, values.tolist(), strict=True) if not 0 < v <= 1]
-        if bad and not problems:
+        # Text that is no number was reported by `numbers`; a blank cell was not.
+        read = np.isfinite(values) | blank(frame[column])
+        bad = [f"{row} = {v:g}" for row, v, r in zip(rows, values.tolist(), read, strict=True) if r and not 0 < v <= 1]
+        if bad:
             problems.add(
                 "E_NETWORK_EDGE",
                 f"{len(bad)} confidences of '{origin}' lie outside (0, 1] (first: {first(bad)}); rescale.",

@@ -166,6 +166,9 @@ def half_life_prior(
     """
     with Problems() as problems:
         unit = known_time_unit(time_unit)
+        if not (math.isfinite(log_sd) and log_sd > 0):
+            problems.add("E_PRIOR_VALUE", f"Argument `log_sd` must be positive and finite, but is {log_sd:g}.")
+            problems.raise_any()
         if unit is None:
             problems.add("E_TIME_UNIT", f"unknown time unit '{time_unit}'; use one of s, min, h, d.")
         if allow_missing not in ("typical", "error"):
@@ -173,7 +176,8 @@ def half_life_prior(
         measured = {} if table is None else _measured(problems, table, table_unit, log_sd)
         absent = [gene for gene in genes if gene not in measured]
         typical = _typical(problems, organism, quantity) if organism is not None else None
-        if absent and measured and (allow_missing == "error" or organism is None):
+        told = {"E_COLUMN_MISSING", "E_TIME_UNIT"} & problems.codes and not measured
+        if absent and table is not None and not told and (allow_missing == "error" or organism is None):
             near = [(gene, closest(gene, measured)) for gene in absent]
             hints = first(f"'{gene}'→'{match}'" for gene, match in near if match is not None)
             problems.add(
@@ -263,7 +267,7 @@ def _measured(
     matches = {str(column): _HALF_LIFE.fullmatch(str(column).strip()) for column in frame.columns}
     value_column = next((column for column, match in matches.items() if match), None)
     wanted = {"gene": gene_column or "gene", "half_life": value_column or "half_life"}
-    if not need_columns(problems, frame, wanted, f"'{name}'") or value_column is None:
+    if not need_columns(problems, frame, wanted, f"'{name}'", nameable=False) or value_column is None:
         return {}
     suffix = (matches[value_column] or {"unit": None})["unit"]
     rows = [row_name(index, from_file) for index in frame.index]
@@ -272,7 +276,7 @@ def _measured(
     unit_column, spread_column, source_column = (pick(frame, (key,)) for key in ("unit", "log_sd", "source"))
     given = [str(cell) for cell in frame[unit_column]] if unit_column else [table_unit or suffix or ""] * len(names)
     units = [known_time_unit(text) for text in given]
-    if not any(given):
+    if given and not any(given):
         problems.add(
             "E_TIME_UNIT",
             f"'{name}' does not say the unit of its half-lives; add a column 'unit', name the column 'half_life_min', "

@@ -31,6 +31,8 @@ def read_table(table: str | Path | pd.DataFrame) -> pd.DataFrame:
     if isinstance(table, pd.DataFrame):
         return table.reset_index(drop=True)
     path = Path(table)
+    if path.is_dir():
+        raise PinnsimError.of("E_DATA_FILE", f"'{path}' is a folder; give the path of a .csv or .tsv table in it.")
     if not path.is_file():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         near = closest(path.name, beside)
@@ -55,15 +57,20 @@ def pick(frame: pd.DataFrame, aliases: tuple[str, ...]) -> str | None:
     return next((by_lower[alias] for alias in aliases if alias in by_lower), None)
 
 
-def need_columns(problems: Problems, frame: pd.DataFrame, wanted: dict[str, str], what: str) -> bool:
-    """Adds `E_COLUMN_MISSING` for every wanted column (role -> name) that `frame` lacks; says whether all are there."""
+def need_columns(
+    problems: Problems, frame: pd.DataFrame, wanted: dict[str, str], what: str, nameable: bool = True
+) -> bool:
+    """Adds `E_COLUMN_MISSING` for every wanted column (role -> name) that `frame` lacks; says whether all are there.
+
+    `nameable`: the caller takes the names of columns as arguments, so that the remedy is to pass one.
+    """
     columns = [str(column) for column in frame.columns]
     absent = {role: name for role, name in wanted.items() if name not in frame.columns}
     for role, name in absent.items():
         problems.add(
             "E_COLUMN_MISSING",
             f"{what} has no column '{name}'{did_you_mean(name, columns)}; its columns are {first(columns, 8)}. "
-            f"Pass {role}='<column>'.",
+            + (f"Pass {role}='<column>'." if nameable else f"Name the {role} column '{name}'."),
         )
     return not absent
 
@@ -73,13 +80,19 @@ def row_name(index: object, from_file: bool) -> str:
     return f"line {int(str(index)) + 2}" if from_file else f"row {index}"
 
 
+def blank(column: pd.Series) -> np.ndarray:
+    """Which cells of a column say that there is no value: empty, `NA`, `NaN`, `null` and the like."""
+    cells = column.tolist()
+    return np.array([pd.isna(cell) or str(cell).strip().lower() in _MISSING for cell in cells], dtype=bool)
+
+
 def numbers(problems: Problems, column: pd.Series, what: str, from_file: bool, code: str = "E_DATA_TYPE") -> np.ndarray:
     """A column as float64, correctly rounded; blank cells and `NA`, `NaN`, `null` are NaN.
 
     Adds one problem (`code`) with the count and the first three rows if other cells are not numbers; those are NaN in
     the result.
     """
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_float_dtype(column) or pd.api.types.is_integer_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     out = np.full(len(column), np.nan)
     bad: list[str] = []

@@ -65,6 +65,7 @@ def complete(problems: Problems, declared: Mapping[str, Any]) -> Declared:
                 "E_USAGE", f"unknown argument `{key}`{did_you_mean(key, DEFAULTS)}; known: {', '.join(DEFAULTS)}."
             )
     known: Declared = {**DEFAULTS, **{k: v for k, v in declared.items() if k in DEFAULTS}}  # type: ignore[typeddict-item]
+    known["limit"] = float(known["limit"])
     known["time_unit"] = check.check_time_unit(problems, known["time_unit"])
     check.check_choice(problems, "scale", known["scale"], tuple(check.SCALES))
     check.check_choice(problems, "time_kind", known["time_kind"], check.TIME_KINDS)
@@ -73,6 +74,20 @@ def complete(problems: Problems, declared: Mapping[str, Any]) -> Declared:
     if isinstance(known["targets"], str):
         known["targets"] = (known["targets"],)
     return known
+
+
+def check_regular(problems: Problems, **arrays: Any) -> bool:
+    """Adds `E_DATA_SHAPE` for nested lists whose rows differ in length, which have no shape, and raises."""
+    for name, array in arrays.items():
+        try:
+            np.shape(array)
+        except ValueError:
+            problems.add(
+                "E_DATA_SHAPE", f"Argument `{name}` has rows of different lengths; pad them and pass `length`."
+            )
+    if "E_DATA_SHAPE" in problems.codes:
+        problems.raise_any()
+    return True
 
 
 def said(declared: Declared) -> dict[str, Any]:
@@ -118,14 +133,18 @@ def checked_arrays(
         problems.add(
             "E_DATA_SHAPE", f"Argument `times` has {np.shape(times)[0]} rows for {len(conditions)} conditions."
         )
+    real = np.full(shape[0], n_times) if length is None else np.asarray(length, dtype=np.int64)
+    if n_times > 0 and (real.shape != shape[:1] or not np.all((real >= 1) & (real <= n_times))):
+        problems.add("E_DATA_SHAPE", f"Argument `length` must be a whole number from 1 to {n_times} per condition.")
     named = dict(zip(("conditions", "replicates", "times", "genes"), (max(n, 0) for n in shape), strict=True))
-    fits = check.check_size(problems, named, float(declared["limit"]))
+    fits = check.check_size(problems, named, declared["limit"])
     # Without these the values cannot even be looked at; anything else is reported together with what the values show.
     if not fits or {"E_DATA_EMPTY", "E_DATA_SHAPE"} & problems.codes:
         problems.raise_any()
 
+    before = len(problems.found)
     grid = np.array(np.broadcast_to(_as_numbers(problems, times, "times", "E_TIME_UNIT"), (shape[0], n_times)))
-    real = np.full(shape[0], n_times) if length is None else np.asarray(length, dtype=np.int64)
+    times_read = len(problems.found) == before
     value = _as_numbers(problems, values, "values", "E_DATA_TYPE")
     spread = np.full(shape, np.nan) if sd is None else _as_numbers(problems, sd, "sd", "E_DATA_TYPE")
     if "E_DATA_TYPE" in problems.codes:
@@ -139,13 +158,14 @@ def checked_arrays(
         c, r, t, g = index
         return f"condition {conditions[c]}, replicate {replicates[r]}, time {grid[c, t]:g}, gene {genes[g]}"
 
-    check.check_times(problems, grid, real, conditions)
+    if times_read:
+        check.check_times(problems, grid, real, conditions)
     if not seen.any():
         problems.add("E_DATA_EMPTY", "no value is observed; check the mask and the selection.")
     else:
         check.check_enough_times(problems, seen, conditions, bool(declared["steady_state"]))
     check.check_values(problems, value, seen, str(declared["scale"]), place)
-    narrow = np.argwhere(seen & (spread <= 0))
+    narrow = np.argwhere(seen & (spread <= 0)).tolist()
     if len(narrow):
         shown = first(f"{place(tuple(i))}: sd = {spread[tuple(i)]:g}" for i in narrow[:3])
         problems.add("E_DATA_NEGATIVE", f"{len(narrow)} sd ≤ 0 (first: {shown}); give NaN where the sd is unknown.")

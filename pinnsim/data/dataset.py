@@ -85,7 +85,7 @@ class Dataset(eqx.Module):
         """
         problems = Problems()
         known = builder.complete(problems, declared)
-        if np.ndim(values) == 2:
+        if builder.check_regular(problems, values=values, times=times, mask=mask, sd=sd) and np.ndim(values) == 2:
             values, mask, sd, samples = (None if a is None else _culture(a) for a in (values, mask, sd, samples))
         resolved = builder.resolve_treatments(problems, treatments, conditions)
         arrays = builder.checked_arrays(

@@ -23,7 +23,7 @@ from pinnsim.data.build import Declared
 from pinnsim.data.dataset import Dataset
 from pinnsim.data.rows import Rows, from_rows
 from pinnsim.errors import Problems, did_you_mean, first
-from pinnsim.texttable import need_columns, numbers, read_table, row_name
+from pinnsim.texttable import blank, need_columns, numbers, read_table, row_name
 from pinnsim.treatment import Treatment
 from pinnsim.units import known_time_unit
 
@@ -94,7 +94,10 @@ def read_tidy(
         def place(index: tuple[int, ...]) -> str:
             return f"{row_name(frame.index[index[0]], from_file)}, gene {genes[index[0]]}"
 
-        observed = (count > 0) & ~((known["missing"] == "mask") & ~np.isfinite(values))
+        # What could not be read was reported; a blank cell was not.
+        observed = (count > 0) & (~np.isnan(values) | blank(frame[value]))
+        if known["missing"] == "mask":
+            observed &= np.isfinite(values)
         check.check_values(problems, np.where(observed, values, 0.0), observed, str(known["scale"]), place)
         problems.raise_any()
 
@@ -141,7 +144,7 @@ def read_wide(
     if isinstance(expression, pd.DataFrame) and gene is None and not isinstance(expression.index, pd.RangeIndex):
         expression = expression.rename_axis(index="gene").reset_index()
     matrix, table = read_table(expression), read_table(sample_table)
-    from_file = not isinstance(sample_table, pd.DataFrame)
+    from_file, matrix_from_file = (not isinstance(given, pd.DataFrame) for given in (sample_table, expression))
     named = str(matrix.columns[0]) if gene is None else gene
     optional = {"condition": condition, "replicate": replicate}
     used = {role: name or role for role, name in optional.items() if name is not None or role in table.columns}
@@ -149,6 +152,10 @@ def read_wide(
     if not (_usable(problems, matrix, {"gene": named}, "the expression matrix") and usable):
         problems.raise_any()
 
+    if not check.check_unique(
+        problems, [str(name) for name in matrix.columns], "E_SAMPLE_DUPLICATE", "columns", "rename one of them"
+    ):
+        problems.raise_any()
     columns, listed = [str(name) for name in matrix.columns if str(name) != named], _names(table[sample])
     _match_samples(problems, columns, listed, allow_missing)
     inside = [i for i, name in enumerate(listed) if name in set(columns)]
@@ -156,22 +163,27 @@ def read_wide(
     genes = _names(matrix[named])
     unique = list(dict.fromkeys(genes))
     check.check_size(problems, {"genes": len(genes), "samples": len(listed)}, known["limit"], "the matrix")
-    problems_before = len(problems.found)
-    times = parse_times(problems, table[time], from_file)
-    values = np.stack(
-        [
-            numbers(problems, matrix[name], f"sample '{name}'", not isinstance(expression, pd.DataFrame))
-            for name in listed
-        ]
-        or [np.zeros(len(genes))]
-    )
-    if not listed or len(set(columns)) < len(columns) or len(problems.found) > problems_before:
-        problems.raise_any()
     if aggregate is None:
-        # The header is line 1, so that the first gene is in line 2.
-        check.check_unique(
-            problems, genes, "E_GENE_DUPLICATE", "rows", "rename or pass aggregate='mean' or 'sum'", start=2
-        )
+        # In a file the header is line 1, so that the first gene is in line 2.
+        axis, start = ("lines", 2) if matrix_from_file else ("rows", 0)
+        remedy = "rename or pass aggregate='mean' or 'sum'"
+        check.check_unique(problems, genes, "E_GENE_DUPLICATE", axis, remedy, start)
+    before = len(problems.found)
+    times = parse_times(problems, table[time], from_file)
+    cells = [numbers(problems, matrix[name], f"sample '{name}'", matrix_from_file) for name in listed]
+    if not listed:
+        problems.raise_any()
+    values = np.stack(cells)
+    if len(problems.found) > before:
+        # Without readable times and values there are no arrays; what can be read is still looked at.
+        def place(index: tuple[int, ...]) -> str:
+            return f"sample {listed[index[0]]}, gene {genes[index[1]]}"
+
+        observed = ~np.isnan(values) | np.stack([blank(matrix[name]) for name in listed])
+        if known["missing"] == "mask":
+            observed &= np.isfinite(values)
+        check.check_values(problems, np.where(observed, values, 0.0), observed, str(known["scale"]), place)
+        problems.raise_any()
     values = _join_genes(values, genes, unique, aggregate == "sum", known["missing"] == "mask")
 
     conditions = _names(table[used["condition"]]) if "condition" in used else ["all"] * len(listed)
@@ -246,7 +258,6 @@ def _join_genes(values: np.ndarray, genes: list[str], unique: list[str], total: 
 
 
 def _match_samples(problems: Problems, columns: Sequence[str], listed: Sequence[str], allow_missing: bool) -> None:
-    check.check_unique(problems, columns, "E_SAMPLE_DUPLICATE", "sample columns", "rename one of them")
     check.check_unique(problems, listed, "E_SAMPLE_DUPLICATE", "rows", "list each sample once", start=2)
     lost = {
         "listed samples absent from the expression matrix": ([s for s in listed if s not in set(columns)], columns),
