@@ -33,8 +33,8 @@ class Acceptance:
     """One numeric bar: `what` is measured, its `value`, the `bar`, and whether lower or higher is better."""
 
     what: str
-    value: float
-    bar: float
+    value: float | int
+    bar: float | int
     better: str = "lower"
 
     @property

@@ -13,6 +13,7 @@ import datetime
 import html
 import io
 import math
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DPI = 150
+_RIGHT = ' class="n"'
+_RANGE = re.compile(r"|[-+]?[0-9.]+ to [-+]?[0-9.]+")
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --paper: #ffffff; --tint: #f4f6f8; --line: #d0d7de;
@@ -45,6 +48,7 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .4rem; }
 h2 { font-size: 1.3rem; line-height: 1.3; margin: 2.6rem 0 .6rem; padding-top: .9rem;
   border-top: 1px solid var(--line); }
 p, .verdicts, nav ul { max-width: 46rem; }
+section > p { white-space: pre-line; }
 .lead { font-size: 1.15rem; color: var(--soft); margin: 0 0 1.2rem; }
 .notice { border-left: .3rem solid #c2410c; background: var(--tint); padding: .6rem 1rem; font-weight: 600; }
 nav ul { list-style: none; padding: 0; margin: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; font-size: .9rem; }
@@ -64,7 +68,8 @@ img { max-width: 100%; height: auto; background: #ffffff; border-radius: .3rem; 
 figcaption { color: var(--soft); font-size: .9rem; max-width: 46rem; margin-top: .3rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .3rem 1.2rem; font-size: .9rem; margin: 0; }
 dt { color: var(--soft); }
-dd { margin: 0; max-width: 46rem; overflow-wrap: anywhere; }
+dt { grid-column: 1; }
+dd { grid-column: 2; margin: 0; max-width: 46rem; overflow-wrap: anywhere; }
 @media (max-width: 40rem) { dl { display: block; } dd { margin-bottom: .6rem; } }
 @media print { :root { --ink: #000; --soft: #444; --paper: #fff; --tint: #f4f4f4; --line: #bbb; --accent: #000; }
   body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; } h2 { break-after: avoid; }
@@ -112,7 +117,7 @@ class Report:
     def table(self, table: pd.DataFrame | ScoreTable, caption: str) -> Report:
         """A table with its caption. A `ScoreTable` gives one table per direction, with its title before the caption.
 
-        Numbers are shown to four significant digits, missing ones as a dash; the first column heads the rows.
+        Numbers have four significant digits, missing ones are a dash; the first column heads the rows.
         """
         if isinstance(table, ScoreTable):
             for (direction, mode), rows in table.groups().items():
@@ -240,8 +245,8 @@ def _score_frame(table: ScoreTable, direction: str, mode: str, best: str | None)
             f"RMSE ({table.unit})": [row.rmse for row in rows],
             f"{table.level:.0%} interval": _ranges([(row.lo, row.hi) for row in rows]),
             "r of change": [row.r_change for row in rows],
-            "skill over the best baseline": [row.skill for row in rows],
-            "its interval": _ranges([(row.skill_lo, row.skill_hi) for row in rows]),
+            "skill": [row.skill for row in rows],
+            "interval of skill": _ranges([(row.skill_lo, row.skill_hi) for row in rows]),
         }
     )
 
@@ -251,27 +256,39 @@ def _ranges(pairs: Sequence[tuple[float, float]]) -> list[str]:
 
 
 def _table(frame: pd.DataFrame, caption: str, strong: Sequence[bool] = ()) -> str:
-    numeric = [pd.api.types.is_numeric_dtype(kind) and not pd.api.types.is_bool_dtype(kind) for kind in frame.dtypes]
     names = [str(name) for name in frame.columns]
+    columns = [_column(frame.iloc[:, place]) for place in range(len(names))]
     head = "".join(
-        f'<th scope="col"{_number(right)}>{_escaped(name)}</th>' for name, right in zip(names, numeric, strict=True)
+        f'<th scope="col"{kind}>{_escaped(name)}</th>' for name, (_, kind) in zip(names, columns, strict=True)
     )
     body = []
-    for number, row in enumerate(frame.itertuples(index=False, name=None)):
+    for number in range(len(frame)):
         cells = []
-        for place, (value, right) in enumerate(zip(row, numeric, strict=True)):
+        for place, (texts, kind) in enumerate(columns):
             tag, scope = ("th", ' scope="row"') if place == 0 else ("td", "")
-            cells.append(f"<{tag}{scope}{_number(right)}>{_escaped(_shown(value))}</{tag}>")
-        kind = ' class="strong"' if number < len(strong) and strong[number] else ""
-        body.append(f"<tr{kind}>{''.join(cells)}</tr>")
+            cells.append(f"<{tag}{scope}{kind}>{_escaped(texts[number])}</{tag}>")
+        row = ' class="strong"' if number < len(strong) and strong[number] else ""
+        body.append(f"<tr{row}>{''.join(cells)}</tr>")
     said = f"<caption>{_escaped(caption)}</caption>" if caption else ""
     table = f"<table>{said}<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     # A table wider than the page scrolls by itself; reachable by keyboard.
     return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
-def _number(right: bool) -> str:
-    return ' class="n"' if right else ""
+def _column(column: pd.Series) -> tuple[list[str], str]:
+    """The cells of a column, and its class: numbers stand right, with equal decimals where they are of one size."""
+    values = column.tolist()
+    if pd.api.types.is_float_dtype(column.dtype):
+        sizes = np.abs([value for value in values if math.isfinite(value) and value != 0])
+        if len(sizes) and 1e-2 < sizes.max() < 1e6 and sizes.max() <= 1e4 * sizes.min():
+            place = math.floor(math.log10(sizes.max()))
+            # Scores and correlations just below 1 look like those just above.
+            decimals = 0 if (sizes == np.round(sizes)).all() else max(0, 3 - (0 if place in (-1, 0) else place))
+            texts = [f"{value:.{decimals}f}" if math.isfinite(value) else _shown(value) for value in values]
+            return texts, _RIGHT
+    texts = [_shown(value) for value in values]
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    return texts, _RIGHT if numeric or all(_RANGE.fullmatch(text) for text in texts) else ""
 
 
 def _shown(value: object) -> str:

@@ -27,6 +27,8 @@ def start() -> None:
     from pinnsim.precision import enable_x64
 
     os.environ.setdefault("MPLBACKEND", "Agg")
+    # Programs that call back to Python to report an error cannot be cached; what such checks find shows as NaN instead.
+    os.environ.setdefault("EQX_ON_ERROR", "nan")
     enable_x64()
     _keep_compiled_programs()
 

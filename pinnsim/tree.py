@@ -64,7 +64,7 @@ def stack(trees: Sequence[T]) -> T:
     return eqx.combine(jax.tree.map(_stack_leaves, *arrays), rest)
 
 
-def _stack_leaves(*leaves: Array) -> Array:
+def _stack_leaves(*leaves: Array | np.ndarray) -> Array:
     # On the host where the numbers are known: a compiled stack takes minutes to compile for ten thousand lanes.
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
     numeric = all(isinstance(leaf.dtype, np.dtype) for leaf in leaves)

@@ -8,7 +8,7 @@ import errno
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
 from typing import Annotated
 
 import typer
@@ -37,29 +37,25 @@ for verb in (demo, fit, score, simulate, report, doctor, experiment):
     app.command()(verb)
 
 
-@dataclass
-class Settings:
-    """What holds for every verb."""
-
-    debug: bool = False
+_debug: ContextVar[bool] = ContextVar("debug", default=False)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"pinnsim {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()
 def settings(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback when something goes wrong.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and stop.")
     ] = False,
 ) -> None:
     """Notes what holds for every verb."""
-    context.ensure_object(Settings).debug = debug
+    _debug.set(debug)
 
 
 def main() -> None:
@@ -69,21 +65,21 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit status; says on stderr what went wrong."""
-    given = Settings()
+    _debug.set(False)
     try:
         with plain_warnings():
-            typer.main.get_command(app).main(args=list(arguments), prog_name="pinnsim", obj=given)
+            typer.main.get_command(app).main(args=list(arguments), prog_name="pinnsim")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        if given.debug:
+        if _debug.get():
             traceback.print_exc()
         lines, status = _said(error)
         for line in lines:
             print(line, file=sys.stderr)
-        if status == OURS and not given.debug:
+        if status == OURS and not _debug.get():
             again = " ".join(arguments)
             print(f"This should not happen; run again with 'pinnsim --debug {again}' and report it.", file=sys.stderr)
         return status

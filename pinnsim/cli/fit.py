@@ -192,7 +192,12 @@ def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]
         length = int(dataset.length[number])
         courses = readings[:, of, :length].reshape(-1, length, len(dataset.genes))
         picture = fit_panels(
-            project.measured, condition, dataset.times[number, :length], courses, label="fitted, from the first sample"
+            project.measured,
+            condition,
+            dataset.times[number, :length],
+            courses,
+            label="fitted",
+            title=f"{condition}: fitted",
         )
         files[f"fit_{_file_name(condition)}.png"] = png_bytes(picture)
     rate = project.prior.rate

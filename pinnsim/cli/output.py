@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from pinnsim.data import Dataset
     from pinnsim.project import Project
 
+_NOTHING = 1e-4  # of a reading, which no instrument tells from 0
 _PATHS = {"data": ("tidy", "wide", "samples"), "network": ("path",), "prior": ("half_lives",)}
 
 
@@ -46,6 +49,16 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
     console.width = console.width if console.is_terminal else 160
     console.print(f"\n{title}")
     console.print(grid)
+
+
+def largest(names: Sequence[object], change: "np.ndarray", count: int = 4) -> str:
+    """The largest changes by name, `gA +1.2, gB -0.8`; changes that are nothing but rounding are left out."""
+    import numpy as np
+
+    if not np.isfinite(change).all():
+        return ""
+    order = [int(k) for k in np.argsort(-np.abs(change), kind="stable")[:count] if abs(change[k]) > _NOTHING]
+    return ", ".join(f"{names[k]} {change[k]:+.2g}" for k in order) or "none"
 
 
 def project_copy(project: "Project", source: Path, folder: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.fit import PRIOR, STARTS, SUMMARY
+from pinnsim.cli.output import largest
 from pinnsim.cli.score import BARS, SCORES
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
@@ -153,15 +154,12 @@ def _lane_table(outcomes: "xr.DataArray", lanes: list[str], courses: "xr.DataArr
 
     codes = np.atleast_2d(outcomes.values)
     change = (courses.isel(time=-1) - courses.isel(time=0)).transpose("member", "lane", "name").values[0]
-    names = courses["name"].values
+    names = courses["name"].values.tolist()
     rows = []
     for k, lane in enumerate(lanes):
         bad = [int(code) for code in codes[:, k] if code != kinds.DONE]
         ended = kinds(bad[0]).sentence if bad else kinds.DONE.sentence
-        finite = np.isfinite(change[k]).all()
-        order: list[int] = np.argsort(-np.abs(change[k]))[:4].tolist() if finite else []
-        changes = ", ".join(f"{names[g]} {change[k][g]:+.2g}" for g in order)
-        rows.append({"treatment": lane, "outcome": ended, "largest changes": changes})
+        rows.append({"treatment": lane, "outcome": ended, "largest changes": largest(names, change[k])})
     return pd.DataFrame(rows)
 
 

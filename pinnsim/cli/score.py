@@ -86,6 +86,12 @@ def _across_conditions(
     from pinnsim.judge import coverage, judge
 
     plan = project.config
+    if shuffles:
+        try:
+            project.network.shuffled(1)
+        except PinnsimError as error:
+            typer.echo(f"note: scored without a shuffled-network control. {error.problems[0].message}", err=True)
+            shuffles = 0
     evaluation = cross_condition(
         plan.model, project.network, project.prior, dataset, plan.fit, shuffles=shuffles, progress=progress
     )

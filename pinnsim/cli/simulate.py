@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import check_folder, read_data, read_model, read_times
-from pinnsim.cli.output import show_table
+from pinnsim.cli.output import largest, show_table
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.session import start
 
@@ -187,12 +187,19 @@ def _tree(results: list["Simulation"], members: Members) -> "xr.DataTree":
 
 
 def _failures(results: list["Simulation"]) -> Problems:
+    import numpy as np
+
     problems = Problems()
     for result in results:
         try:
             result.raise_failures()
         except PinnsimError as error:
             problems.absorb(error)
+        broken = np.asarray(result.done) & ~np.isfinite(np.asarray(result.states)).all(axis=(1, 2))
+        for k in np.flatnonzero(broken):
+            problems.add(
+                "E_SOLVER", f"lane '{result.lanes[k]}' holds values that are not numbers; try --method kvaerno5."
+            )
     return problems
 
 
@@ -211,11 +218,14 @@ def _show(results: list["Simulation"], model: str) -> None:
         done = sum(outcome == Outcome.DONE for outcome in outcomes)
         worst = next((o for o in outcomes if o != Outcome.DONE), Outcome.DONE).sentence
         ended = worst if len(results) == 1 else f"{done} of {len(results)} members done"
-        change = courses[k, -1] - courses[k, 0]
-        order: list[int] = np.argsort(-np.abs(change))[:4].tolist() if np.isfinite(change).all() else []
-        rows.append((lane, ended, ", ".join(f"{names[g]} {change[g]:+.2g}" for g in order)))
+        against = (largest(names, courses[k, -1] - courses[0, -1]),) if len(best.lanes) > 1 else ()
+        rows.append(
+            (lane, ended, largest(names, courses[k, -1] - courses[k, 0]), *(against if k else against and ("",)))
+        )
     title = f"{model}, simulated from {best.times[0]:g} to {best.times[-1]:g} {best.time_unit}"
-    show_table(title, ("treatment", "outcome", "largest changes of readings"), rows)
+    columns = ("treatment", "outcome", "largest changes of readings", "at the end, against the first lane")
+    shown = len(columns) - (len(rows) == 1)  # a single lane has nothing to be compared with
+    show_table(title, columns[:shown], [row[:shown] for row in rows])
 
 
 def _flag_extrapolation(bundle: "Bundle", last: float) -> None:
