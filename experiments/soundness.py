@@ -37,7 +37,7 @@ from pinnsim.simulate import run as running
 from pinnsim.treatment import Treatment
 from pinnsim.tree import named_leaves
 
-SMOKE: dict[str, Any] = {"flips": 10, "help_runs": 1, "demo": False}
+SMOKE: dict[str, Any] = {"flips": 10, "help_runs": 1, "demo": False, "time_tests": False}
 FILES = ("manifest.json", "model.toml", "parameters.safetensors")
 KINDS = (
     ("none", "u=0", "hold(v)=0.4@1:4"),
