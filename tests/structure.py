@@ -15,7 +15,7 @@ from pathlib import Path
 # A unit is a file or a folder directly under pinnsim/. It imports units of lower floors, itself, and units of its own
 # floor where that makes no circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("shapes", "units", "errors", "texttable", "tree", "parameter", "store", "precision"),
+    ("shapes", "units", "errors", "texttable", "tree", "parameter", "store", "precision", "lanes", "random"),
     ("network", "table", "data", "treatment", "perturbation", "prior"),
     ("dynamics", "observation", "model"),
     ("simulate",),
