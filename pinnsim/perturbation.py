@@ -16,6 +16,7 @@ Source of the dose curve: the Bateman function (H. Bateman, Proc. Camb. Phil. So
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -178,6 +179,20 @@ class Perturbation(eqx.Module):
         """Lanes of one batch: pads all to the largest number of phases and adds a leading lane axis."""
         phases = max(p.phases for p in perturbations)
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(p.pad(phases) for p in perturbations))
+
+
+class Constant(eqx.Module):
+    """Edits that never change, in the place of a perturbation: what acts between two switches, where no dose curve
+    moves. Whatever does not depend on the state is then worked out once, not at every step of a solver."""
+
+    edits: Edits
+
+    def at(self, time: Scalar) -> Edits:
+        """The edits, at any time."""
+        return self.edits
+
+
+Acting: TypeAlias = Perturbation | Constant
 
 
 def neutral_arrays(table: Table, phases: int) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ from pinnsim.model import (
 )
 from pinnsim.network import Network
 from pinnsim.parameter import frozen, trainable
-from pinnsim.perturbation import Edits, Perturbation
+from pinnsim.perturbation import Acting, Edits, Perturbation
 from pinnsim.prior import KineticPrior, LogNormal
 from pinnsim.shapes import Rates, Scalar, State
 from pinnsim.table import Table
@@ -50,14 +50,14 @@ class LinearCascade(AbstractKinetics):
     table: Table = eqx.field(static=True, default=CASCADE)
     time_unit: str = eqx.field(static=True, default="min")
 
-    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+    def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         return self._rates(state, perturbation.at(time))
 
     def _rates(self, state: State, edits: Edits) -> Rates:
         made = jnp.stack([self.supply * edits.signal[0], state[0]])
         return jnp.concatenate([made, self.loss * state]) * edits.factor
 
-    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+    def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
         edits = perturbation.at(time)
         state = jnp.where(edits.hold, edits.level, state)
         rates = self._rates(state, edits)
@@ -155,10 +155,10 @@ class Parabola(AbstractKinetics):
     table: Table = eqx.field(static=True, default=Table((), (), (), (), ("x",), ()))
     time_unit: str = eqx.field(static=True, default="min")
 
-    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+    def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         return jnp.zeros(0)
 
-    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+    def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
         return state**2 + self.offset
 
     def stoichiometry(self) -> np.ndarray:

@@ -31,6 +31,7 @@ class Beginning(enum.StrEnum):
 class Method(enum.StrEnum):
     """How it is solved."""
 
+    AUTO = "auto"
     TSIT5 = "tsit5"
     KVAERNO5 = "kvaerno5"
 
@@ -60,7 +61,9 @@ def simulate(
         str | None, typer.Option(metavar="NAME", help="The condition whose first sample it is.")
     ] = None,
     members: Annotated[Members, typer.Option(help="Of an ensemble: its best member, or all of them.")] = Members.BEST,
-    method: Annotated[Method, typer.Option(help="Solver: kvaerno5 is for stiff models.")] = Method.TSIT5,
+    method: Annotated[
+        Method, typer.Option(help="Solver: auto, or a reference solver; kvaerno5 is for stiff models.")
+    ] = Method.AUTO,
     rtol: Annotated[float, typer.Option(help="Relative error allowed per step.")] = 1e-6,
     keep_failed: Annotated[
         bool, typer.Option("--keep-failed", help="Write the result although lanes failed (their values are NaN).")
@@ -168,7 +171,8 @@ def _solver(method: Method, rtol: float) -> "ODE":
     from pinnsim.simulate import ODE
     from pinnsim.simulate.method import dfx
 
-    return ODE(rtol=rtol, solver=dfx.Kvaerno5() if method == Method.KVAERNO5 else dfx.Tsit5())
+    solvers = {Method.AUTO: None, Method.TSIT5: dfx.Tsit5(), Method.KVAERNO5: dfx.Kvaerno5()}
+    return ODE(rtol=rtol, solver=solvers[method])
 
 
 def _tree(results: list["Simulation"], members: Members) -> "xr.DataTree":

@@ -24,7 +24,7 @@ from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.regulation import Promoter
 from pinnsim.dynamics.residual import AbstractResidual
 from pinnsim.parameter import Parameter
-from pinnsim.perturbation import Edits, Perturbation
+from pinnsim.perturbation import Acting, Edits
 from pinnsim.shapes import Amounts, Hidden, PerGene, PerRegulator, Rates, Scalar, State
 from pinnsim.table import Table
 
@@ -119,7 +119,7 @@ class GeneKinetics(AbstractKinetics):
         """a, (gene,), in (0, 1)."""
         return jax.nn.sigmoid(self.promoter_log_odds(state, edits))
 
-    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+    def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         return self._propensities(state, perturbation.at(time))
 
     def _propensities(self, state: State, edits: Edits) -> Rates:
@@ -131,7 +131,7 @@ class GeneKinetics(AbstractKinetics):
             rates += [self.translation * self.layer(state, "rna"), self.protein_decay * self.layer(state, "protein")]
         return jnp.concatenate(rates) * edits.factor
 
-    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+    def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
         edits = perturbation.at(time)
         state = jnp.where(edits.hold, edits.level, state)
         change = jnp.concatenate([self._net(self._propensities(state, edits)), self._relaxation(state, edits)])

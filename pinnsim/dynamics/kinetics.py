@@ -12,7 +12,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Array, Bool
 
-from pinnsim.perturbation import Perturbation
+from pinnsim.perturbation import Acting
 from pinnsim.shapes import Rates, Scalar, State
 from pinnsim.table import Table
 
@@ -24,14 +24,14 @@ class AbstractKinetics(eqx.Module):
     time_unit: eqx.AbstractVar[str]
 
     @abc.abstractmethod
-    def propensities(self, time: Scalar, state: State, perturbation: Perturbation) -> Rates:
+    def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         """Rates v of all reactions, amount per time, each >= 0 for any non-negative state.
 
         **Arguments:** `time` in the model's unit; `state`, (species,); `perturbation` with this model's shapes.
         """
 
     @abc.abstractmethod
-    def vector_field(self, time: Scalar, state: State, perturbation: Perturbation) -> State:
+    def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
         """`dx/dt = S v + drive`, relaxation of hidden activities, and 0 where a species is held."""
 
     @abc.abstractmethod

@@ -24,7 +24,7 @@ def acceptance_dots(rows: Sequence[Acceptance], title: str, *, ax: Axes | None =
         share = min(max(row.value / row.bar, _LEAST), _MOST)
         marker = {_LEAST: "<", _MOST: ">"}.get(share, "o")
         ax.plot(share, y, marker, color=BLUE if row.holds else RED, clip_on=False, zorder=3)
-        label = f"{row.value:.2g}  (bar {row.bar:g})"
+        label = f"{row.value:.3g}  (bar {row.bar:g})"
         ax.annotate(label, (1.0, y), (8, 0), ("axes fraction", "data"), "offset points", va="center", fontsize=8)
     ax.axvline(1.0, color=INK, linewidth=1.0)
     ax.set(xscale="log", xlim=(_LEAST, _MOST), ylim=(-0.6, len(shown) - 0.4))

@@ -117,7 +117,7 @@ def prior_posterior(
     ax.yaxis.set_major_formatter(FuncFormatter(_plain))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.set_ylabel(with_unit(quantity, time_unit))
-    ax.set_xlim(-1, len(order))
+    ax.set_xlim(-0.03 * len(order) - 1, len(order))  # room for names beside the first points
     if few:
         ax.set_xticks(place, [genes[k] for k in order], rotation=90, fontstyle="italic")
     else:

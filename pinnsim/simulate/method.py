@@ -12,15 +12,16 @@ class ODE(eqx.Module):
     """Deterministic rate equations by an adaptive solver.
 
     **Arguments:** `rtol`, `atol`: error allowed per step, relative and in abundance units (arrays: sweeping them does
-    not recompile); `solver`: any diffrax solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`:
-    bound on steps between two switch times.
+    not recompile); `solver`: `None` for pinnsim's own, made for many lanes (`simulate.explicit`), or any diffrax
+    solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`: bound on steps between two switch
+    times. Gradients always go through diffrax, with `Tsit5()` where `solver` is `None`.
 
     Good values: rtol 1e-6 for simulation, 1e-4 for fitting to noisy data, 1e-10 for analysis in float64.
     """
 
     rtol: Scalar
     atol: Scalar
-    solver: dfx.AbstractSolver
+    solver: dfx.AbstractSolver | None
     adjoint: dfx.AbstractAdjoint
     max_steps: int = eqx.field(static=True)
 
@@ -33,6 +34,6 @@ class ODE(eqx.Module):
         adjoint: dfx.AbstractAdjoint | None = None,
     ):
         self.rtol, self.atol = jnp.asarray(rtol, dtype=float), jnp.asarray(atol, dtype=float)
-        self.solver = dfx.Tsit5() if solver is None else solver
+        self.solver = solver
         self.adjoint = dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         self.max_steps = max_steps

@@ -15,6 +15,8 @@ from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times
+from pinnsim.simulate.batch import run_lanes
+from pinnsim.simulate.explicit import integrate
 from pinnsim.simulate.initial import AbstractInitial, AtRest
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
@@ -61,7 +63,10 @@ def simulate(
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
     method = ODE() if method is None else method
     perturbations = resolve_lanes(lanes, model.table, phases)
-    states, outcome, reached, readings = _run(model, jnp.asarray(moments), perturbations, stack(rules), method)
+    run = _run if method.solver is None else _run_reference
+    states, outcome, reached, readings = run(
+        model, jnp.asarray(moments), perturbations, stack(rules), method, moving(perturbations)
+    )
     return Simulation(
         times=jnp.asarray(moments),
         states=states,
@@ -76,12 +81,50 @@ def simulate(
     )
 
 
+def moving(perturbations: Perturbation) -> bool:
+    """Whether any phase has a dose curve, which moves between switches."""
+    return bool(np.isfinite(np.asarray(perturbations.ka)).any() or (np.asarray(perturbations.ke) > 0).any())
+
+
 @eqx.filter_jit
 def _run(
-    model: CellModel, times: Times, perturbations: Perturbation, starts: AbstractInitial, method: ODE
+    model: CellModel,
+    times: Times,
+    perturbations: Perturbation,
+    starts: AbstractInitial,
+    method: ODE,
+    moving: bool,
 ) -> tuple[Array, Array, Array, Array]:
+    """Lanes side by side, by our own solver."""
     model = resolve(model)
-    solved, readings = jax.vmap(partial(run_one, model, times, method))(perturbations, starts)
+    begin = jax.vmap(lambda start, p: start.state(model, p))(starts, perturbations)
+
+    def one(shared: tuple, lane: tuple) -> Solution:
+        kinetics, times, rtol, atol = shared
+        perturbation, state = lane
+        return integrate(kinetics, times, perturbation, state, rtol, atol, method.max_steps, moving)
+
+    shared = (model.kinetics, times, method.rtol, method.atol)
+    usable = jnp.all(jnp.isfinite(begin), axis=1)
+    solved = run_lanes(one, shared, (perturbations, jnp.where(usable[:, None], begin, 1.0)))
+    return _reported(model, times, *jax.vmap(partial(_checked, model, times))(solved, usable, starts))
+
+
+@eqx.filter_jit
+def _run_reference(
+    model: CellModel,
+    times: Times,
+    perturbations: Perturbation,
+    starts: AbstractInitial,
+    method: ODE,
+    moving: bool,
+) -> tuple[Array, Array, Array, Array]:
+    """Lanes one beside the other, by a diffrax solver."""
+    model = resolve(model)
+    return _reported(model, times, *jax.vmap(partial(run_one, model, times, method))(perturbations, starts))
+
+
+def _reported(model: CellModel, times: Times, solved: Solution, readings: Array) -> tuple[Array, Array, Array, Array]:
     failed = (solved.outcome != Outcome.DONE)[:, None, None]
     return mask_failed(solved.states, failed), solved.outcome, solved.reached, mask_failed(readings, failed)
 
@@ -89,13 +132,19 @@ def _run(
 def run_one(
     model: CellModel, times: Times, method: ODE, perturbation: Perturbation, start: AbstractInitial
 ) -> tuple[Solution, Array]:
-    """One lane: initial state, solution and readings, (time, gene). Pure; fits and sweeps map over it. Abundances are
-    clipped at 0 (solver error only)."""
-    kinetics = model.kinetics
+    """One lane: initial state, solution and readings, (time, gene). Pure and differentiable; fits map over it.
+    Abundances are clipped at 0 (solver error only)."""
     state = start.state(model, perturbation)
     # A state that is not a number would keep an adaptive solver busy; any number does, and the lane is marked.
     usable = jnp.all(jnp.isfinite(state))
-    solution = solve(kinetics, times, perturbation, jnp.where(usable, state, 1.0), method)
+    solution = solve(model.kinetics, times, perturbation, jnp.where(usable, state, 1.0), method)
+    return _checked(model, times, solution, usable, start)
+
+
+def _checked(
+    model: CellModel, times: Times, solution: Solution, usable: Array, start: AbstractInitial
+) -> tuple[Solution, Array]:
+    kinetics = model.kinetics
     # Clipped in value only: a species that is just absent still has its full derivative.
     below = jax.lax.stop_gradient(jnp.minimum(solution.states, 0.0))
     states = solution.states - jnp.where(kinetics.material()[None], below, 0.0)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.parameter import resolve
@@ -48,9 +48,7 @@ def solve(
     # A time axis in the state's precision: a float32 session must not be promoted by a float64 default.
     times = times.astype(state.dtype)
     first = times[0] if start is None else jnp.asarray(start, state.dtype)
-    last = times[-1]
-    cuts = jnp.clip(perturbation.switch_times().astype(state.dtype), first, last)
-    edges = jnp.concatenate([first[None], cuts, last[None]])
+    edges = segments(perturbation, first, times[-1])
 
     def segment(carry: _Carry, ends: tuple[Scalar, Scalar]) -> tuple[_Carry, Trajectory]:
         state, outcome, reached = carry
@@ -70,7 +68,7 @@ def solve(
         solution = dfx.diffeqsolve(
             # diffrax's type for a time is wider than ours.
             dfx.ODETerm(kinetics.vector_field),  # type: ignore[arg-type]
-            method.solver,
+            dfx.Tsit5() if method.solver is None else method.solver,
             left,
             right,
             dt0=None,
@@ -95,5 +93,11 @@ def solve(
     begin = (state, jnp.asarray(Outcome.DONE.value, dtype=int), first)
     (_, outcome, reached), saved = jax.lax.scan(segment, begin, (edges[:-1], edges[1:]))
     # Each asked time is reported by the first segment that reaches it: a value at a switch is the one before it.
-    owner = jnp.clip(jnp.searchsorted(edges[1:], times), 0, len(cuts))
+    owner = jnp.clip(jnp.searchsorted(edges[1:], times), 0, len(edges) - 2)
     return Solution(saved[owner, jnp.arange(times.shape[0])], outcome, reached)
+
+
+def segments(perturbation: Perturbation, first: Scalar, last: Scalar) -> Float[Array, " edge"]:
+    """Ends of the stretches between switches, `2 * phase + 2` of them; stretches outside the span have no length."""
+    cuts = jnp.clip(perturbation.switch_times().astype(first.dtype), first, last)
+    return jnp.concatenate([first[None], cuts, last[None]])
