@@ -39,9 +39,10 @@ from pinnsim.tree import named_leaves
 
 SMOKE: dict[str, Any] = {"flips": 10, "help_runs": 1, "demo": False, "time_tests": False}
 FILES = ("manifest.json", "model.toml", "parameters.safetensors")
+# Each with a dose curve: what moves between switches is a program of its own.
 KINDS = (
-    ("none", "u=0", "hold(v)=0.4@1:4"),
-    ("u*5@1:2, edge(u->v)*3@3:", "rnai(v)*0.2", "drive(v)=0.3@2:3"),
+    ("none", "u=0{ke=0.2}@0:", "hold(v)=0.4@1:4"),
+    ("u*5@1:2, edge(u->v)*3@3:", "rnai(v)*0.2{ka=1}@1:", "drive(v)=0.3@2:3"),
     ("decay(u)*3{dose=2;ka=0.3;ke=0.1;ic50=1;hill=2}@1:", "activity(u)*0@1:", "v=0, u*2@0.5:"),
 )
 PUSHES = (("drive(u)=1", "none"), ("u*1", "drive(v)=0.1"), ("hold(v)=1", "v*0.9"))

@@ -145,13 +145,8 @@ def _broadcast(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Val
     return _one(jax.lax.broadcast_in_dim(inputs[0].array, (*shape, count), (*axes, len(shape))))
 
 
-@_rule("reshape")
+@_rule("reshape", "squeeze")
 def _reshape(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
-    return _one(jnp.reshape(inputs[0].array, (*equation.params["new_sizes"], count)))
-
-
-@_rule("squeeze")
-def _squeeze(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     return _one(jnp.reshape(inputs[0].array, (*equation.outvars[0].aval.shape, count)))
 
 
@@ -168,11 +163,6 @@ def _slice(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     return _one(jax.lax.slice(inputs[0].array, (*at["start_indices"], 0), (*at["limit_indices"], count), strides))
 
 
-@_rule("rev")
-def _rev(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
-    return _one(jax.lax.rev(inputs[0].array, equation.params["dimensions"]))
-
-
 @_rule("concatenate")
 def _concatenate(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     return _one(jax.lax.concatenate([_widened(value, count) for value in inputs], equation.params["dimension"]))
@@ -186,15 +176,10 @@ def _pad(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
 
 
 @_rule("reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin")
-@_rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
+@_rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "rev", "split")
 def _along(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     changed = {"out_sharding": None} if "out_sharding" in equation.params else {}
-    return _one(_bound(equation, [inputs[0].array], **changed)[0])
-
-
-@_rule("split")
-def _split(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
-    return [_Value(array, True) for array in _bound(equation, [inputs[0].array])]
+    return [_Value(array, True) for array in _bound(equation, [inputs[0].array], **changed)]
 
 
 @_rule("dynamic_slice")

@@ -24,8 +24,9 @@ from systems import (
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE, Outcome, solve
+from pinnsim.simulate.adaptive import Limits, integrate
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.explicit import integrate
+from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.treatment import Treatment
 from pinnsim.tree import stack
 
@@ -43,7 +44,7 @@ PULSES = [
 def lane(shared, own):
     times, rtol, atol = shared
     kinetics, perturbation, state = own
-    return integrate(kinetics, times, perturbation, state, rtol, atol, 4096, moving=True)
+    return integrate(kinetics, times, perturbation, state, Tsitouras(), Limits(rtol, atol, 4096), moving=True)
 
 
 compiled = eqx.filter_jit(run_lanes)
@@ -96,7 +97,7 @@ def test_many_saved_times_cost_no_further_steps(times):
     shared = (jnp.linspace(0.0, 20.0, times), jnp.asarray(1e-6), jnp.asarray(1e-9))
     one = jax.tree.map(lambda a: a[0] if eqx.is_array(a) else a, (models, given, states))
     few = 60
-    got = integrate(one[0], shared[0], one[1], one[2], shared[1], shared[2], few, moving=False)
+    got = integrate(one[0], shared[0], one[1], one[2], Tsitouras(), Limits(shared[1], shared[2], few), moving=False)
     assert int(got.outcome) == Outcome.DONE
 
 
@@ -160,6 +161,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import jax, jax.numpy as jnp, numpy as np
 jax.config.update("jax_enable_x64", True)
+from pinnsim.simulate.adaptive import Limits, integrate
 from pinnsim.simulate.batch import run_lanes
 lanes = jnp.linspace(0.1, 2.0, 75)
 one = lambda limit, x: jax.lax.while_loop(lambda c: c[0] < limit, lambda c: (c[0] + x, c[1] * x), (x, x))[1]

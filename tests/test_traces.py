@@ -13,8 +13,15 @@ from pinnsim.treatment import Treatment
 KINDS = [
     ["none", "g0=0"],
     ["g0*5@1:2, signal(food)=1@3:", "rnai(g1)*0.2"],
-    ["hold(g2)=0.4@1:4", "activity(g0)*0{dose=2;ka=0.3;ke=0.1;ic50=1;hill=2}@1:, drive(g1)=0.3@2:3"],
+    ["hold(g2)=0.4@1:4", "activity(g0)*0@1:, drive(g1)=0.3@2:3"],
     ["g0=0, g1=0, edge(g0->g1)*3", "decay(g1)*3@0.5:, h0*2@1:"],
+]
+# Curves that move between switches are one more program, whatever their numbers.
+DOSES = [
+    ["g0*5{ke=0.3}@1:2", "activity(g0)*0{dose=2;ka=0.3;ke=0.1;ic50=1;hill=2}@1:, drive(g1)=0.3@2:3"],
+    ["none", "signal(food)=1{ka=0.2;ke=0.5}@0:"],
+    ["hold(g2)=0.4@1:4", "g0=0{dose=3;ke=0.2;ic50=0.5}@1:, decay(g1)*3@2:"],
+    ["edge(g0->g1)*3{ke=1}@0:", "rnai(g1)*0.2{ka=1}@1:"],
 ]
 
 
@@ -35,14 +42,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("counted")
-def test_simulate_is_traced_once(template) -> None:
+@pytest.mark.parametrize("kinds", [KINDS, DOSES], ids=["switches", "doses"])
+def test_simulate_is_traced_once(template, kinds) -> None:
     seen = []
     for k in range(3):
         seen.append(
             simulate(
                 randomised(template, k, 0.3, 1.0),
                 np.array([0.0, 1.0, 4.0, 7.0 + k]) + k,
-                [Treatment.parse(text).delay(float(k)) for text in KINDS[k]],
+                [Treatment.parse(text).delay(float(k)) for text in kinds[k]],
                 initial=[FromState(jnp.full(10, 0.1 + k)), FromState(jnp.full(10, 0.3 * k))],
                 method=ODE(10.0 ** (-4 - k), 1e-8 / (k + 1)),
                 phases=2,
@@ -50,7 +58,7 @@ def test_simulate_is_traced_once(template) -> None:
         )
     # The sweep is real: each run differs from the others.
     assert len({float(s.states[0, -1, 0]) for s in seen}) == 3
-    simulate(template, [0, 1, 2, 5], KINDS[3], initial=FromState(jnp.ones(10)), phases=2)
+    simulate(template, [0, 1, 2, 5], kinds[3], initial=FromState(jnp.ones(10)), phases=2)
 
 
 @pytest.mark.usefixtures("counted")

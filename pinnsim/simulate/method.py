@@ -12,9 +12,11 @@ class ODE(eqx.Module):
     """Deterministic rate equations by an adaptive solver.
 
     **Arguments:** `rtol`, `atol`: error allowed per step, relative and in abundance units (arrays: sweeping them does
-    not recompile); `solver`: `None` for pinnsim's own, made for many lanes (`simulate.explicit`), or any diffrax
+    not recompile); `solver`: `None` for pinnsim's own, made for many lanes (`simulate.adaptive`), or any diffrax
     solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`: bound on steps between two switch
-    times. Gradients always go through diffrax, with `Tsit5()` where `solver` is `None`.
+    times; `stiff`: whether pinnsim's own solver is the linearly implicit one (`True`), the explicit one (`False`), or
+    chosen by how fast the system is at its start (`None`). Gradients always go through diffrax, with `Tsit5()` where
+    `solver` is `None`.
 
     Good values: rtol 1e-6 for simulation, 1e-4 for fitting to noisy data, 1e-10 for analysis in float64.
     """
@@ -22,6 +24,7 @@ class ODE(eqx.Module):
     rtol: Scalar
     atol: Scalar
     solver: dfx.AbstractSolver | None
+    stiff: bool | None = eqx.field(static=True)
     adjoint: dfx.AbstractAdjoint
     max_steps: int = eqx.field(static=True)
 
@@ -32,8 +35,10 @@ class ODE(eqx.Module):
         solver: dfx.AbstractSolver | None = None,
         max_steps: int = 4096,
         adjoint: dfx.AbstractAdjoint | None = None,
+        stiff: bool | None = None,
     ):
         self.rtol, self.atol = jnp.asarray(rtol, dtype=float), jnp.asarray(atol, dtype=float)
         self.solver = solver
         self.adjoint = dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         self.max_steps = max_steps
+        self.stiff = stiff

@@ -15,12 +15,15 @@ from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times
+from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.explicit import integrate
+from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.initial import AbstractInitial, AtRest
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
+from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.stiffness import fastest_rate, is_stiff
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -63,12 +66,16 @@ def simulate(
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
     method = ODE() if method is None else method
     perturbations = resolve_lanes(lanes, model.table, phases)
-    run = _run if method.solver is None else _run_reference
-    states, outcome, reached, readings = run(
-        model, jnp.asarray(moments), perturbations, stack(rules), method, moving(perturbations)
-    )
+    span = jnp.asarray(moments)
+    if method.solver is None:
+        begin, fastest = _begin(model, perturbations, stack(rules), span[0])
+        stiff = is_stiff(fastest, span) if method.stiff is None else method.stiff
+        found = _run(model, span, perturbations, stack(rules), begin, method, stiff, moving(perturbations))
+    else:
+        found = _run_reference(model, span, perturbations, stack(rules), method)
+    states, outcome, reached, readings = found
     return Simulation(
-        times=jnp.asarray(moments),
+        times=span,
         states=states,
         outcome=outcome,
         reached=reached,
@@ -87,22 +94,40 @@ def moving(perturbations: Perturbation) -> bool:
 
 
 @eqx.filter_jit
+def _begin(
+    model: CellModel, perturbations: Perturbation, starts: AbstractInitial, first: Scalar
+) -> tuple[Array, Array]:
+    """First states, (lane, species), and how fast each lane is there, (lane,)."""
+    model = resolve(model)
+    begin = jax.vmap(lambda start, p: start.state(model, p))(starts, perturbations)
+
+    def one(shared: tuple, lane: tuple) -> Scalar:
+        kinetics, first = shared
+        perturbation, state = lane
+        return fastest_rate(Field(kinetics, perturbation), first, state)
+
+    return begin, run_lanes(one, (model.kinetics, first), (perturbations, begin))
+
+
+@eqx.filter_jit
 def _run(
     model: CellModel,
     times: Times,
     perturbations: Perturbation,
     starts: AbstractInitial,
+    begin: Array,
     method: ODE,
+    stiff: bool,
     moving: bool,
 ) -> tuple[Array, Array, Array, Array]:
-    """Lanes side by side, by our own solver."""
+    """Lanes side by side, by our own solvers."""
     model = resolve(model)
-    begin = jax.vmap(lambda start, p: start.state(model, p))(starts, perturbations)
 
     def one(shared: tuple, lane: tuple) -> Solution:
         kinetics, times, rtol, atol = shared
         perturbation, state = lane
-        return integrate(kinetics, times, perturbation, state, rtol, atol, method.max_steps, moving)
+        limits, pair = Limits(rtol, atol, method.max_steps), Rodas() if stiff else Tsitouras()
+        return integrate(kinetics, times, perturbation, state, pair, limits, moving)
 
     shared = (model.kinetics, times, method.rtol, method.atol)
     usable = jnp.all(jnp.isfinite(begin), axis=1)
@@ -112,12 +137,7 @@ def _run(
 
 @eqx.filter_jit
 def _run_reference(
-    model: CellModel,
-    times: Times,
-    perturbations: Perturbation,
-    starts: AbstractInitial,
-    method: ODE,
-    moving: bool,
+    model: CellModel, times: Times, perturbations: Perturbation, starts: AbstractInitial, method: ODE
 ) -> tuple[Array, Array, Array, Array]:
     """Lanes one beside the other, by a diffrax solver."""
     model = resolve(model)

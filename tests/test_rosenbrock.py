@@ -1,0 +1,179 @@
+"""The linearly implicit solver: theory's order, linear systems by structure, stiff networks against scipy's Radau, and
+the choice between both solvers."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.integrate
+from systems import Parabola, cascade, model_of, random_perturbation, random_state, randomised, rewired, toggle
+
+from pinnsim.dynamics.gene_kinetics import LAYERS
+from pinnsim.parameter import resolve
+from pinnsim.perturbation import Constant, Perturbation
+from pinnsim.simulate import ODE, AtRest, FromState, Outcome, simulate
+from pinnsim.simulate.adaptive import Ends, Field, Limits, integrate
+from pinnsim.simulate.batch import run_lanes
+from pinnsim.simulate.explicit import Tsitouras
+from pinnsim.simulate.newton import shifted_solver
+from pinnsim.simulate.rosenbrock import Rodas
+from pinnsim.simulate.stiffness import fastest_rate, is_stiff
+from pinnsim.tree import stack
+
+NOW = jnp.zeros(())
+
+
+def still(kinetics, perturbation=None):
+    p = Perturbation.none(kinetics.table) if perturbation is None else perturbation
+    return Field(kinetics, Constant(p.at(jnp.asarray(3.0))))
+
+
+@pytest.mark.parametrize(("pair", "order", "inside"), [(Tsitouras(), 5, 5), (Rodas(), 4, 4)])
+def test_errors_shrink_at_the_order_of_theory(pair, order, inside):
+    """Global error h^order; dense output within one step h^inside. Slopes of the last halvings, within 0.6: the next
+    order still contributes at these steps (smaller ones meet rounding)."""
+    field, begin = still(toggle()), np.array([1.0, 2.0])
+    slope = jax.jit(lambda x: field(NOW, x))
+    exact = scipy.integrate.solve_ivp(
+        lambda t, x: np.asarray(slope(x)), (0, 2), begin, rtol=1e-13, atol=1e-14, method="DOP853", dense_output=True
+    ).sol
+    attempt = jax.jit(lambda x, h: pair.attempt(field, NOW, x, slope(x), h))
+    ends, insides = [], []
+    for count in (16, 32, 64):
+        h, x = 2 / count, jnp.asarray(begin)
+        tried = attempt(x, h)
+        both = Ends(x, tried.state, h * slope(x), h * slope(tried.state))
+        shares = jnp.asarray([0.2, 0.5, 0.8])
+        insides.append(max(np.abs(pair.between(s, both, tried.inside) - exact(s * h)).max() for s in shares))
+        for _ in range(count):
+            x = attempt(x, h).state
+        ends.append(np.abs(x - exact(2.0)).max())
+    assert np.log2(ends[-2] / ends[-1]) > order - 0.7
+    assert np.log2(ends[0] / ends[-1]) / 2 > order - 0.6
+    assert abs(np.log2(insides[-2] / insides[-1]) - inside) < 0.6
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids="-".join)
+def test_the_chain_is_eliminated_exactly(layers):
+    """The solution by structure is that of the whole matrix, holds and knock-outs included."""
+    kinetics = resolve(
+        rewired(randomised(model_of(layers, unmeasured=1, own_inputs=True, residual="mlp"), 1, 0.5, 2.0), 1)
+    ).kinetics
+    for seed in range(3):
+        field = still(kinetics, random_perturbation(kinetics.table, seed, 8.0))
+        held = np.asarray(field.acting.edits.hold)
+        state = jnp.where(held, field.acting.edits.level, random_state(kinetics, seed, 1.0) + 0.01)
+        jacobian = np.asarray(jax.jacfwd(lambda x, field=field: field(NOW, x))(state))
+        b = np.where(held, 0.0, np.random.default_rng(seed).normal(size=state.size))
+        expected = np.linalg.solve(0.7 * np.eye(state.size) - jacobian, b)
+        got = shifted_solver(field, NOW, state, jnp.asarray(0.7))(jnp.asarray(b))
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_other_models_have_their_whole_matrix_solved():
+    model, b = cascade(), jnp.asarray([1.0, -2.0])
+    got = shifted_solver(still(model), NOW, jnp.ones(2), jnp.asarray(2.0))(b)
+    np.testing.assert_allclose(got, np.linalg.solve([[2.5, 0.0], [-1.0, 2.3]], b), rtol=1e-12)
+
+
+TIMES = np.array([0.0, 1e-3, 0.1, 1.0, 10.0])
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """Fifty random networks, perturbed; rates spread over up to six decades."""
+    plain = model_of(("unspliced", "spliced", "protein"), genes=4, unmeasured=1)
+    models, rng = [], np.random.default_rng(5)
+    for seed in range(50):
+        model = resolve(rewired(randomised(plain, seed, 0.5), seed)).kinetics
+        spread = jnp.asarray(10 ** (rng.uniform(-1, 1, 4) * (seed % 4)))
+        where = lambda k: (k.splicing, k.decay, k.synthesis)  # noqa: E731
+        models.append(eqx.tree_at(where, model, [rate * spread for rate in where(model)]))
+    states = jnp.stack([random_state(models[0], s, 1.0) for s in range(50)])
+    given = [random_perturbation(models[0].table, s, 8.0) for s in range(50)]
+    # Without dose curves and with switches at saved times, so that scipy solves smooth pieces.
+    steady = [
+        eqx.tree_at(lambda p: (p.ka, p.ke, p.start), p, (jnp.full(3, jnp.inf), jnp.zeros(3), jnp.full(3, -jnp.inf)))
+        for p in given
+    ]
+    steady = [eqx.tree_at(lambda p: p.stop, p, jnp.full(3, jnp.inf)) for p in steady]
+    return models, steady, states
+
+
+def test_fifty_random_networks_agree_with_radau(networks):
+    models, given, states = networks
+
+    def one(times, lane):
+        kinetics, p, x = lane
+        limits = Limits(jnp.asarray(1e-8), jnp.asarray(1e-10), 20000)
+        return integrate(kinetics, times, p, x, Rodas(), limits, moving=False)
+
+    got = eqx.filter_jit(run_lanes)(one, jnp.asarray(TIMES), (stack(models), Perturbation.stack(given), states))
+    assert (np.asarray(got.outcome) == Outcome.DONE).all()
+    field = eqx.filter_jit(lambda k, p, x: k.vector_field(jnp.zeros(()), x, p))
+    jacobian = eqx.filter_jit(lambda k, p, x: jax.jacfwd(lambda y: k.vector_field(jnp.zeros(()), y, p))(x))
+    for number, (k, p, x) in enumerate(zip(models, given, states, strict=True)):
+        edits = p.at(jnp.zeros(()))
+        begin = np.asarray(jnp.where(edits.hold, edits.level, x))
+        exact = scipy.integrate.solve_ivp(
+            lambda t, y, k=k, p=p: np.asarray(field(k, p, y)),
+            (TIMES[0], TIMES[-1]),
+            begin,
+            method="Radau",
+            jac=lambda t, y, k=k, p=p: np.asarray(jacobian(k, p, y)),
+            rtol=1e-10,
+            atol=1e-12,
+            t_eval=TIMES,
+        ).y.T
+        # Errors of about 10 x the tolerance per step, over many steps.
+        np.testing.assert_allclose(got.states[number, 1:], exact[1:], rtol=2e-6, atol=1e-7, err_msg=f"network {number}")
+
+
+def test_the_fastest_rate_is_that_of_the_jacobian(networks):
+    models, given, states = networks
+    for k, p, x in list(zip(models, given, states, strict=True))[:8]:
+        field = Field(k, p)
+        exact = np.abs(np.linalg.eigvals(np.asarray(jax.jacfwd(lambda y, f=field: f(NOW, y))(x)))).max()
+        found = float(eqx.filter_jit(fastest_rate)(field, NOW, x))
+        assert 0.3 * exact < found < 30 * exact  # of a matrix that is far from normal
+
+
+def test_the_solver_is_chosen_by_need():
+    span = jnp.asarray([0.0, 10.0])
+    assert not is_stiff(jnp.asarray([1.0, 20.0]), span)
+    assert is_stiff(jnp.asarray([1.0, 1e4]), span)
+    assert not is_stiff(jnp.zeros(0), span)
+
+
+def test_simulate_solves_a_stiff_model_by_itself_and_says_when_it_may_not():
+    plain = model_of(("mrna", "protein"))
+    fast = eqx.tree_at(lambda m: m.kinetics.decay.raw, plain, plain.kinetics.decay.raw + np.log(1e6) * jnp.eye(4)[0])
+    start = FromState(resolve(fast).kinetics.default_state() + 0.3)
+    times = [0.0, 1.0, 300.0]
+    automatic = simulate(fast, times, initial=start)
+    assert (np.asarray(automatic.outcome) == Outcome.DONE).all()
+    assert (
+        np.asarray(simulate(fast, times, initial=start, method=ODE(stiff=False)).outcome) == Outcome.MAX_STEPS
+    ).all()
+    exact = simulate(fast, times, initial=start, method=ODE(1e-9, 1e-11, stiff=True))
+    np.testing.assert_allclose(automatic.states, exact.states, rtol=1e-4, atol=1e-6)
+
+
+def test_both_agree_where_both_can():
+    mild = model_of(("mrna", "protein"), unmeasured=1)
+    lanes = ["none", "g0=0@2:", "drive(g1)=0.5@1:3"]
+    found = [
+        simulate(mild, [0.0, 2.0, 2.5, 9.0], lanes, initial=AtRest(), method=ODE(1e-8, 1e-10, stiff=stiff)).states
+        for stiff in (True, False)
+    ]
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+def test_blowing_up_is_never_done():
+    model = Parabola(jnp.asarray(0.1))
+    p = Perturbation.none(model.table)
+    limits = Limits(jnp.asarray(1e-6), jnp.asarray(1e-9), 4096)
+    got = eqx.filter_jit(integrate)(model, jnp.asarray([0.0, 1.0, 100.0]), p, jnp.zeros(1), Rodas(), limits, False)
+    assert int(got.outcome) != Outcome.DONE
+    assert float(got.reached) < 4.97  # pi / (2 sqrt 0.1)
