@@ -32,8 +32,7 @@ from pinnsim.model import build
 from pinnsim.parameter import resolve
 from pinnsim.plot import save
 from pinnsim.plot.acceptance import acceptance_dots
-from pinnsim.simulate import ODE, FromState, simulate, steady_state
-from pinnsim.simulate import run as running
+from pinnsim.simulate import ODE, FromState, many, simulate, steady_state
 from pinnsim.treatment import Treatment
 from pinnsim.tree import named_leaves
 
@@ -80,7 +79,7 @@ def compilations(toggle: Bundle) -> dict[str, int]:
     synthesis = toggle.model.kinetics.synthesis.raw
     models = [eqx.tree_at(lambda m: m.kinetics.synthesis.raw, toggle.model, synthesis + 0.01 * k) for k in range(3)]
     found = {"simulate": 0, "steady_state": 0, "push": 0}
-    with counted(running, "_run") as traces:
+    with counted(many, "_solved") as traces:
         for k, model in enumerate(models):
             begin = [FromState(jnp.full(2, 0.1 + 0.1 * k + 0.01 * lane)) for lane in range(3)]
             method = ODE(10.0 ** (-4 - k), 1e-8 / (k + 1))

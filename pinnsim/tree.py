@@ -5,7 +5,7 @@ messages and reports use it.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import equinox as eqx
@@ -40,6 +40,13 @@ def with_leaves(tree: T, leaves: dict[str, np.ndarray]) -> T:
     arrays, rest = eqx.partition(tree, eqx.is_array)
     replaced = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(leaves[path_name(path)]), arrays)
     return eqx.combine(replaced, rest)
+
+
+def replaced(tree: T, leaves: Mapping[str, Array]) -> T:
+    """`tree` with these array leaves, by name, replaced; the others stay. Names that it lacks are passed over."""
+    arrays, rest = eqx.partition(tree, eqx.is_array)
+    new = jax.tree_util.tree_map_with_path(lambda path, leaf: leaves.get(path_name(path), leaf), arrays)
+    return eqx.combine(new, rest)
 
 
 def structure_hash(tree: object) -> str:

@@ -7,7 +7,7 @@ import pytest
 from systems import model_of, randomised
 
 from pinnsim.parameter import resolve
-from pinnsim.simulate import ODE, AtRest, FromSample, FromState, run, simulate, solve, steady_state
+from pinnsim.simulate import ODE, AtRest, FromSample, FromState, many, run, simulate, solve, steady_state
 from pinnsim.treatment import Treatment
 
 KINDS = [
@@ -37,8 +37,9 @@ def once(function):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`simulate` with its compiled part refusing a second trace."""
-    monkeypatch.setattr(run, "_run", once(run._run.__wrapped__))
+    """`simulate` with its compiled parts refusing a second trace."""
+    monkeypatch.setattr(many, "_solved", once(many._solved.__wrapped__))
+    monkeypatch.setattr(run, "_begin", once(run._begin.__wrapped__))
 
 
 @pytest.mark.usefixtures("counted")

@@ -1,6 +1,7 @@
 """Solving: models under perturbations, one lane per cell, results as values with outcomes."""
 
 from pinnsim.simulate.initial import AbstractInitial, AtRest, FromSample, FromState
+from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation
 from pinnsim.simulate.run import simulate
@@ -18,5 +19,6 @@ __all__ = [
     "SteadyState",
     "simulate",
     "solve",
+    "solve_many",
     "steady_state",
 ]

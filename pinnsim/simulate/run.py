@@ -15,15 +15,11 @@ from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times
-from pinnsim.simulate.adaptive import Field, Limits, integrate
-from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.initial import AbstractInitial, AtRest
+from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
-from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
-from pinnsim.simulate.stiffness import fastest_rate, is_stiff
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -66,14 +62,10 @@ def simulate(
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
     method = ODE() if method is None else method
     perturbations = resolve_lanes(lanes, model.table, phases)
-    span = jnp.asarray(moments)
-    if method.solver is None:
-        begin, fastest = _begin(model, perturbations, stack(rules), span[0])
-        stiff = is_stiff(fastest, span) if method.stiff is None else method.stiff
-        found = _run(model, span, perturbations, stack(rules), begin, method, stiff, moving(perturbations))
-    else:
-        found = _run_reference(model, span, perturbations, stack(rules), method)
-    states, outcome, reached, readings = found
+    span, starts = jnp.asarray(moments), stack(rules)
+    begin, usable = _begin(model, perturbations, starts)
+    solved = solve_many(model.kinetics, span, perturbations, begin, method)
+    states, outcome, reached, readings = _reported(model, span, solved, usable, starts)
     return Simulation(
         times=span,
         states=states,
@@ -88,65 +80,23 @@ def simulate(
     )
 
 
-def moving(perturbations: Perturbation) -> bool:
-    """Whether any phase has a dose curve, which moves between switches."""
-    return bool(np.isfinite(np.asarray(perturbations.ka)).any() or (np.asarray(perturbations.ke) > 0).any())
-
-
 @eqx.filter_jit
-def _begin(
-    model: CellModel, perturbations: Perturbation, starts: AbstractInitial, first: Scalar
-) -> tuple[Array, Array]:
-    """First states, (lane, species), and how fast each lane is there, (lane,)."""
+def _begin(model: CellModel, perturbations: Perturbation, starts: AbstractInitial) -> tuple[Array, Array]:
+    """First states, (lane, species), and which lanes have one, (lane,)."""
     model = resolve(model)
     begin = jax.vmap(lambda start, p: start.state(model, p))(starts, perturbations)
-
-    def one(shared: tuple, lane: tuple) -> Scalar:
-        kinetics, first = shared
-        perturbation, state = lane
-        return fastest_rate(Field(kinetics, perturbation), first, state)
-
-    return begin, run_lanes(one, (model.kinetics, first), (perturbations, begin))
-
-
-@eqx.filter_jit
-def _run(
-    model: CellModel,
-    times: Times,
-    perturbations: Perturbation,
-    starts: AbstractInitial,
-    begin: Array,
-    method: ODE,
-    stiff: bool,
-    moving: bool,
-) -> tuple[Array, Array, Array, Array]:
-    """Lanes side by side, by our own solvers."""
-    model = resolve(model)
-
-    def one(shared: tuple, lane: tuple) -> Solution:
-        kinetics, times, rtol, atol = shared
-        perturbation, state = lane
-        limits, pair = Limits(rtol, atol, method.max_steps), Rodas() if stiff else Tsitouras()
-        return integrate(kinetics, times, perturbation, state, pair, limits, moving)
-
-    shared = (model.kinetics, times, method.rtol, method.atol)
+    # A state that is not a number would keep an adaptive solver busy; any number does, and the lane is marked.
     usable = jnp.all(jnp.isfinite(begin), axis=1)
-    solved = run_lanes(one, shared, (perturbations, jnp.where(usable[:, None], begin, 1.0)))
-    return _reported(model, times, *jax.vmap(partial(_checked, model, times))(solved, usable, starts))
+    return jnp.where(usable[:, None], begin, 1.0), usable
 
 
 @eqx.filter_jit
-def _run_reference(
-    model: CellModel, times: Times, perturbations: Perturbation, starts: AbstractInitial, method: ODE
+def _reported(
+    model: CellModel, times: Times, solved: Solution, usable: Array, starts: AbstractInitial
 ) -> tuple[Array, Array, Array, Array]:
-    """Lanes one beside the other, by a diffrax solver."""
-    model = resolve(model)
-    return _reported(model, times, *jax.vmap(partial(run_one, model, times, method))(perturbations, starts))
-
-
-def _reported(model: CellModel, times: Times, solved: Solution, readings: Array) -> tuple[Array, Array, Array, Array]:
-    failed = (solved.outcome != Outcome.DONE)[:, None, None]
-    return mask_failed(solved.states, failed), solved.outcome, solved.reached, mask_failed(readings, failed)
+    found, readings = jax.vmap(partial(_checked, resolve(model), times))(solved, usable, starts)
+    failed = (found.outcome != Outcome.DONE)[:, None, None]
+    return mask_failed(found.states, failed), found.outcome, found.reached, mask_failed(readings, failed)
 
 
 def run_one(
