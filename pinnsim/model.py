@@ -7,6 +7,7 @@ each unconstrained parameter may be from its centre (prior standard deviation; 0
 fits and starts are drawn from.
 """
 
+import dataclasses
 from typing import Annotated, Literal
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pinnsim.dynamics.activity import HiddenActivity
 from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics, reaction_kinds
-from pinnsim.dynamics.regulation import Promoter, edge_slots
+from pinnsim.dynamics.regulation import AbstractPromoter, HillAverage, Promoter, edge_slots, hill_average
 from pinnsim.dynamics.residual import AbstractResidual, NoResidual, mlp_residual
 from pinnsim.errors import PinnsimError, first
 from pinnsim.network import Network
@@ -47,9 +48,15 @@ class InputConfig(_Section):
 
 
 class RegulationConfig(_Section):
-    """Promoters: which regulators act by a hidden activity, and the priors of edges and time constants (medians;
-    log-sd; times in the model's unit)."""
+    """Promoters: their form, which regulators act by a hidden activity, and the priors of edges and time constants
+    (medians; log-sd; times in the model's unit).
 
+    `strength`, `basal` belong to the thermodynamic form; `leak` and `share` (of the largest weight that a regulator
+    may have, 1 / regulators of the gene, where its edge is sure) to averaged Hill functions, with standard deviations
+    `leak_sd` and `strength_sd` in log-odds.
+    """
+
+    kind: Literal["thermodynamic", "hill"] = "thermodynamic"
     hidden: Literal["none", "unmeasured", "all"] = "unmeasured"
     own_inputs: bool = False
     strength: Positive = 2.5
@@ -60,6 +67,9 @@ class RegulationConfig(_Section):
     learn_hill: bool = False
     basal: float = 0.0
     basal_sd: Positive = 3.0
+    leak: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    leak_sd: NonNegative = 1.0
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.8
     tau: Positive = 10.0
     tau_sd: NonNegative = 0.4
     own_tau: Positive = 10.0
@@ -222,7 +232,9 @@ def _hidden_regulators(network: Network, mode: str) -> tuple[str, ...]:
     return tuple(r for r in network.regulators if mode == "all" or (mode == "unmeasured" and r not in measured))
 
 
-def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndarray) -> Promoter:
+def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndarray) -> AbstractPromoter:
+    if regulation.kind == "hill":
+        return _average(regulation, network)
     edges = len(network.edges)
     # Surer edges start stronger: the prior's median is scaled by the edge's confidence.
     energy = regulation.strength * np.asarray(network.confidence)
@@ -240,6 +252,24 @@ def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndar
         source=jnp.asarray(network.source, dtype=int),
         target=jnp.asarray(network.target, dtype=int),
         slots=jnp.asarray(edge_slots(np.asarray(network.target), len(network.genes)), dtype=int),
+    )
+
+
+def _average(regulation: RegulationConfig, network: Network) -> HillAverage:
+    genes, target = len(network.genes), np.asarray(network.target)
+    # Weights that each stay below 1 / regulators cannot sum to more than 1.
+    most = 1.0 / np.maximum(np.bincount(target, minlength=genes), 1)
+    share = regulation.share * np.asarray(network.confidence) * most[target]
+    source, sign = np.asarray(network.source), np.asarray(network.sign)
+    plain = hill_average(source, target, sign, genes, weight=share, affinity=regulation.affinity, hill=regulation.hill)
+    bound = np.broadcast_to(most[:, None], plain.edge.shape)
+    hill = interval(np.clip(plain.hill.value, 1.05, 3.95), 1.0, 4.0) if regulation.learn_hill else plain.hill
+    return dataclasses.replace(
+        plain,
+        leak=interval(np.full(genes, regulation.leak), 0.0, 1.0),
+        weight=interval(np.where(plain.edge < len(target), plain.weight.value, 0.5 * bound), 0.0, bound),
+        hill=hill,
+        square=plain.square and not regulation.learn_hill,
     )
 
 
@@ -302,9 +332,7 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
     chosen: list[tuple[jax.Array, object]] = [
         (k.synthesis.raw, config.synthesis_sd),
         (k.decay.raw, jnp.asarray(prior.rate.log_sd)),
-        (k.promoter.basal, regulation.basal_sd),
-        (k.promoter.strength, _strength_sd(model.kinetics.promoter, regulation)),
-        (k.promoter.affinity.raw, regulation.affinity_sd),
+        *_promoter_sds(k.promoter, model.kinetics.promoter, regulation, len(model.table.edges)),
         (k.hidden.tau.raw, rows(regulation.tau_sd, regulation.own_tau_sd)),
         (
             k.hidden.effect,
@@ -321,8 +349,6 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
             ),
         ),
     ]
-    if regulation.learn_hill:
-        chosen.append((k.promoter.hill.raw, 1.0))
     if k.translation is not None:
         chosen.append((k.translation.raw, config.translation_sd))
     if config.readout.kind == "array":
@@ -338,6 +364,28 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
         lambda leaf: jnp.broadcast_to(jnp.asarray(sds[id(leaf)], leaf.dtype), leaf.shape) if id(leaf) in sds else leaf,
         spread,
     )
+
+
+def _promoter_sds(
+    spread: AbstractPromoter, promoter: AbstractPromoter, regulation: RegulationConfig, edges: int
+) -> list[tuple[jax.Array, object]]:
+    if isinstance(spread, HillAverage) and isinstance(promoter, HillAverage):
+        listed = promoter.edge < edges
+        chosen: list[tuple[jax.Array, object]] = [
+            (spread.leak.raw, regulation.leak_sd),
+            (spread.weight.raw, jnp.where(listed, regulation.strength_sd, 0.0)),
+            (spread.affinity.raw, jnp.where(listed, regulation.affinity_sd, 0.0)),
+            (spread.tilt, jnp.where(listed & (promoter.sign.value == 0), regulation.strength, 0.0)),
+        ]
+        return [*chosen, (spread.hill.raw, jnp.where(listed, 1.0, 0.0))] if regulation.learn_hill else chosen
+    if isinstance(spread, Promoter) and isinstance(promoter, Promoter):
+        chosen = [
+            (spread.basal, regulation.basal_sd),
+            (spread.strength, _strength_sd(promoter, regulation)),
+            (spread.affinity.raw, regulation.affinity_sd),
+        ]
+        return [*chosen, (spread.hill.raw, 1.0)] if regulation.learn_hill else chosen
+    return []
 
 
 def _strength_sd(promoter: Promoter, regulation: RegulationConfig) -> jax.Array:

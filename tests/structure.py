@@ -23,7 +23,20 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("landscape",),
     ("sweep", "design"),
     (
-        *("formats", "shelf", "plot", "project", "judge", "report", "session", "doctor", "experiment", "demo", "cli"),
+        *(
+            "formats",
+            "shelf",
+            "plot",
+            "project",
+            "judge",
+            "report",
+            "session",
+            "doctor",
+            "experiment",
+            "benchmark",
+            "demo",
+            "cli",
+        ),
         "__main__",
     ),
 )

@@ -1,4 +1,4 @@
-"""Promoters: occupancy computed by hand, signs that hold, saturation, and edge rows that sum as loops do."""
+"""Promoters of both forms: by hand, signs that hold, bounds, saturation, and edge rows that sum as loops do."""
 
 import itertools
 
@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from systems import network_of, prior_of, random_state, randomised
 
-from pinnsim.dynamics.regulation import Promoter, edge_slots
+from pinnsim.dynamics.regulation import HillAverage, Promoter, edge_slots, hill_average
 from pinnsim.dynamics.residual import NoResidual, mlp_residual
+from pinnsim.formats.gene_kinetics import formulas
+from pinnsim.model import ModelConfig, RegulationConfig, build
 from pinnsim.parameter import resolve
+from pinnsim.perturbation import Perturbation
+from pinnsim.simulate import FromSample, simulate
 
 
 def promoter(
@@ -107,3 +112,176 @@ def test_residual_is_zero_at_the_start_and_bounded(key: jax.Array) -> None:
     wild = eqx.tree_at(lambda r: r.network, fresh, network)
     assert float(jnp.max(jnp.abs(wild(regulators, signals)))) <= 0.6 + 1e-12
     assert NoResidual(jnp.zeros(()), 4)(regulators, signals).tolist() == [0.0] * 4
+
+
+def average(seed: int, edges: int = 9, genes: int = 4, regulators: int = 3, hill: float | None = None) -> HillAverage:
+    """Random edges of all three kinds of sign; gene 3 has none."""
+    rng = np.random.default_rng(seed)
+    target, sign = rng.integers(0, genes - 1, edges), rng.choice([-1.0, 0.0, 1.0], edges)
+    made = hill_average(
+        rng.integers(0, regulators, edges),
+        target,
+        sign,
+        genes,
+        leak=rng.uniform(0, 0.3, genes),
+        weight=rng.uniform(0, 1, edges) / np.bincount(target, minlength=genes)[target],
+        affinity=rng.uniform(0.2, 3, edges),
+        hill=rng.uniform(1, 4, edges) if hill is None else hill,
+    )
+    return resolve(eqx.tree_at(lambda p: p.tilt, made, jnp.asarray(rng.normal(size=made.edge.shape))))
+
+
+def by_hand(p: HillAverage, regulators: np.ndarray, factor: np.ndarray) -> list[float]:
+    active = []
+    for gene, row in enumerate(np.asarray(p.edge)):
+        total = 0.0
+        for slot, edge in enumerate(row):
+            if edge < factor.size:
+                sign, n = float(p.sign[gene, slot]), 2.0 if p.square else float(p.hill[gene, slot])
+                theta = factor[edge] * (regulators[int(p.source[gene, slot])] / float(p.affinity[gene, slot])) ** n
+                rising = {1.0: 1.0, -1.0: 0.0, 0.0: 1 / (1 + np.exp(-float(p.tilt[gene, slot])))}[sign]
+                h = theta / (1 + theta)
+                total += float(p.weight[gene, slot]) * (rising * h + (1 - rising) * (1 - h))
+        active.append(float(p.leak[gene]) + (1 - float(p.leak[gene])) * total)
+    return active
+
+
+@pytest.mark.parametrize("hill", [2.0, None])
+def test_hill_functions_add_up(hill: float | None) -> None:
+    p = average(1, hill=hill)
+    assert p.square == (hill == 2.0)
+    rng = np.random.default_rng(2)
+    regulators, factor = np.array([0.4, 2.0, 0.7]), rng.choice([0.0, 1.0, 3.0], 9)
+    got = p.activity(jnp.asarray(regulators), jnp.asarray(factor))
+    np.testing.assert_allclose(got, by_hand(p, regulators, factor), rtol=1e-13)
+    np.testing.assert_allclose(jax.nn.sigmoid(p.log_odds(jnp.asarray(regulators), jnp.asarray(factor))), got)
+
+
+def test_a_square_is_the_power_of_two() -> None:
+    p = average(5, hill=2.0)
+    any_power = eqx.tree_at(lambda q: q.hill, average(5, hill=2.0 + 1e-13), jnp.full_like(p.hill, 2.0))
+    assert not any_power.square
+    x, one = jnp.asarray([1e-3, 1.0, 40.0]), jnp.ones(9)
+    np.testing.assert_allclose(p.activity(x, one), any_power.activity(x, one), rtol=1e-12)
+
+
+def test_the_shift_acts_on_the_log_odds() -> None:
+    p, x, one = average(3), jnp.asarray([0.4, 2.0, 0.7]), jnp.ones(9)
+    shift = jnp.asarray([0.0, -3.0, 2.0, 1.0])
+    expected = jax.nn.sigmoid(p.log_odds(x, one) + shift)
+    np.testing.assert_allclose(p.activity(x, one, shift), expected, rtol=1e-12)
+    thermodynamic = promoter([0, 1], [0, 2], 4, 3, [1.0, -1.0])
+    two = jnp.ones(2)
+    expected = jax.nn.sigmoid(thermodynamic.log_odds(x, two) + shift)
+    np.testing.assert_allclose(thermodynamic.activity(x, two, shift), expected)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+def test_averages_stay_between_leak_and_one(seed: int, square: bool) -> None:
+    p = average(seed, hill=2.0 if square else None)
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(10.0 ** rng.uniform(-30, 30, 3) * rng.choice([0.0, 1.0], 3, p=[0.2, 0.8]))
+    active = np.asarray(p.activity(x, jnp.asarray(rng.choice([0.0, 1.0, 100.0], 9))))
+    assert (active >= np.asarray(p.leak) * (1 - 1e-15)).all()
+    assert (active <= 1 + 1e-15).all()
+
+
+def test_padding_does_not_matter() -> None:
+    p, x, one = average(4), jnp.asarray([0.4, 2.0, 0.7]), jnp.ones(9)
+    empty = p.edge == 9
+    assert bool(empty.any())
+    names = ("weight", "sign", "tilt", "affinity", "hill")
+    odd = [jnp.where(empty, 0.37, getattr(p, name)) for name in names]
+    other = eqx.tree_at(lambda q: [getattr(q, name) for name in names], p, odd)
+    np.testing.assert_array_equal(other.activity(x, one), p.activity(x, one))
+    slope = eqx.filter_grad(lambda q: jnp.sum(q.activity(x, one) ** 2))(p)
+    for name in names:
+        assert not np.asarray(getattr(slope, name))[np.asarray(empty)].any()
+
+
+@pytest.mark.parametrize("hill", [2.0, None])
+@pytest.mark.parametrize("level", [0.0, 1e-300, 1e300])
+def test_averages_at_extreme_inputs(level: float, hill: float | None) -> None:
+    p, one = average(6, hill=hill), jnp.ones(9)
+    for shift in (None, jnp.full(4, -700.0), jnp.full(4, 700.0)):
+        value, slope = jax.value_and_grad(lambda x, s=shift: jnp.sum(p.activity(x, one, s)))(jnp.full(3, level))
+        assert np.isfinite(float(value))
+        assert np.isfinite(np.asarray(slope)).all()
+
+
+def test_a_network_without_edges_is_its_leak() -> None:
+    none = np.zeros(0)
+    p = resolve(hill_average(none, none, none, 3, leak=0.2))
+    np.testing.assert_array_equal(p.activity(jnp.zeros(0), jnp.zeros(0)), 0.2)
+    assert np.isfinite(np.asarray(p.log_odds(jnp.zeros(0), jnp.zeros(0)))).all()
+
+
+@pytest.mark.parametrize("kind", ["thermodynamic", "hill"])
+def test_long_rows_are_looped_over(kind: str) -> None:
+    """As many edges on one gene as are not written out: the same sum."""
+    edges = 75
+    rng = np.random.default_rng(8)
+    source, sign = list(range(edges)), list(rng.choice([-1.0, 1.0], edges))
+    x, one = jnp.asarray(rng.uniform(0, 3, edges)), jnp.ones(edges)
+    if kind == "hill":
+        p = resolve(hill_average(np.array(source), np.zeros(edges, int), np.array(sign), 1, hill=1.5))
+        np.testing.assert_allclose(p.activity(x, one), by_hand(p, np.asarray(x), np.ones(edges)), rtol=1e-12)
+        slope = jax.grad(lambda y: p.activity(y, one)[0])(x)
+    else:
+        p = promoter(source, [0] * edges, 1, edges, sign)
+        parts = [promoter([k], [0], 1, edges, [sign[k]]) for k in range(edges)]
+        for k, part in enumerate(parts):
+            kept = {name: getattr(p, name)[k : k + 1] for name in ("strength", "affinity", "hill")}
+            parts[k] = Promoter(**{**vars(part), **kept, "basal": jnp.zeros(1)})
+        total = sum(float(part.log_odds(x, jnp.ones(1))[0]) for part in parts)
+        np.testing.assert_allclose(p.log_odds(x, one)[0], p.basal[0] + total, rtol=1e-12)
+        slope = jax.grad(lambda y: p.log_odds(y, one)[0])(x)
+    assert (np.sign(np.asarray(slope)) == np.asarray(sign)).all()
+
+
+def test_second_derivatives_where_input_and_affinity_are_equal() -> None:
+    """The weight is exactly one there: the place where formulas with a case for each side go wrong."""
+    p = promoter([0], [0], 1, 1, [1.0])
+    p = Promoter(**{**vars(p), "affinity": jnp.ones(1), "hill": jnp.ones(1)})
+    slope = jax.grad(lambda x: p.log_odds(x[None], jnp.ones(1))[0])
+    omega = float(jnp.exp(p.energy()[0]))
+    np.testing.assert_allclose(slope(jnp.asarray(1.0)), omega / (1 + omega) - 0.5, rtol=1e-12)
+    np.testing.assert_allclose(jax.grad(slope)(jnp.asarray(1.0)), 0.25 - (omega / (1 + omega)) ** 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("learn_hill", [False, True])
+def test_a_model_with_averaged_hill_functions(learn_hill: bool) -> None:
+    """Built from its configuration: a proper prior, weights within their bounds for any parameters, and a course."""
+    network = network_of(3, 1)
+    config = ModelConfig(regulation=RegulationConfig(kind="hill", hill=2.0, learn_hill=learn_hill, own_inputs=True))
+    prior = build(config, network, prior_of(network))
+    p, spread = prior.center.kinetics.promoter, prior.spread.kinetics.promoter
+    assert isinstance(p, HillAverage)
+    assert p.square != learn_hill
+    empty = np.asarray(p.edge) == len(network.edges)
+    assert empty.any()
+    for name in ("weight", "affinity"):
+        sds = np.asarray(getattr(spread, name).raw)
+        assert not sds[empty].any()
+        assert (sds[~empty] > 0).all()
+    unknown = np.asarray(p.sign.raw) == 0
+    assert (np.asarray(spread.tilt) > 0).tolist() == unknown.tolist()
+    for seed in range(3):
+        cell = resolve(randomised(prior.center, seed, scale=3.0))
+        weight = np.where(empty, 0.0, np.asarray(cell.kinetics.promoter.weight))
+        assert (weight >= 0).all()
+        assert (weight.sum(axis=1) <= 1.0 + 1e-12).all()
+        edits = Perturbation.none(cell.table).at(jnp.zeros(()))
+        state = random_state(cell.kinetics, seed)
+        active = cell.kinetics.promoter_activity(state, edits)
+        np.testing.assert_allclose(jax.nn.sigmoid(cell.kinetics.promoter_log_odds(state, edits)), active, rtol=1e-9)
+    sample = FromSample(np.array([0.6, 0.2, 0.4]))
+    course = simulate(prior.center, [0.0, 5.0, 20.0], ["none", "g0=0@5:"], initial=sample).raise_failures()
+    # It starts at rest as the sample shows it; what genes' own inputs explain of it fades later.
+    np.testing.assert_allclose(course.states[0, 0, :3], [0.6, 0.2, 0.4], rtol=1e-9)
+    moving = resolve(prior.center).kinetics.vector_field(
+        jnp.zeros(()), course.states[0, 0], Perturbation.none(prior.center.table)
+    )
+    assert np.abs(np.asarray(moving)[:3]).max() < 1e-12
+    assert float(course.states[1, 2, 0]) < 0.3 * float(course.states[0, 2, 0])
+    assert "leak" in formulas(config)["promoter"]

@@ -14,18 +14,17 @@ perturbations make of it. Since every a_i is in (0, 1) and every loss is first o
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from pinnsim.dynamics.activity import HiddenActivity
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.dynamics.regulation import Promoter
-from pinnsim.dynamics.residual import AbstractResidual
+from pinnsim.dynamics.regulation import AbstractPromoter
+from pinnsim.dynamics.residual import AbstractResidual, NoResidual
 from pinnsim.parameter import Parameter
 from pinnsim.perturbation import Acting, Edits
-from pinnsim.shapes import Amounts, Hidden, PerGene, PerRegulator, Rates, Scalar, State
+from pinnsim.shapes import Hidden, PerGene, PerRegulator, Rates, Scalar, State
 from pinnsim.table import Table
 
 _REACH = 40.0  # largest natural-log change of a regulator's input: far beyond saturation, and no exponential overflows
@@ -71,7 +70,7 @@ class GeneKinetics(AbstractKinetics):
     decay: Parameter
     translation: Parameter | None
     protein_decay: Parameter | None
-    promoter: Promoter
+    promoter: AbstractPromoter
     residual: AbstractResidual
     hidden: HiddenActivity
     gain: Parameter
@@ -103,54 +102,69 @@ class GeneKinetics(AbstractKinetics):
         """What promoters see of each regulator, (regulator,), >= 0: abundance or exp(hidden), times signals' and
         perturbations' effect."""
         here = state[self.regulator_state]
+        signalled = edits.activity[self.regulator_state] * jnp.exp(jnp.clip(self.gain @ edits.signal, -_REACH, _REACH))
+        if not self.hidden.tau.shape[0]:
+            return jnp.maximum(here, 0.0) * signalled
         hidden = jnp.exp(jnp.clip(jnp.where(self.regulator_hidden, here, 0.0), -_REACH, _REACH))
         level = jnp.where(self.regulator_hidden, hidden, jnp.maximum(here, 0.0))
-        signalled = jnp.exp(jnp.clip(self.gain @ edits.signal, -_REACH, _REACH))
-        return level * edits.activity[self.regulator_state] * signalled
+        return level * signalled
 
     def promoter_log_odds(self, state: State, edits: Edits) -> PerGene:
         """Log-odds of promoter activity, (gene,), all parts together."""
         regulators = self.regulator_inputs(state, edits)
-        listed = self.promoter.log_odds(regulators, edits.edge_factor)
-        own = state[-self.genes :] if self.own_inputs else jnp.zeros_like(listed)
-        return listed + own + self.residual(regulators, edits.signal)
+        listed, shift = self.promoter.log_odds(regulators, edits.edge_factor), self._shift(regulators, state, edits)
+        return listed if shift is None else listed + shift
 
     def promoter_activity(self, state: State, edits: Edits) -> PerGene:
-        """a, (gene,), in (0, 1)."""
-        return jax.nn.sigmoid(self.promoter_log_odds(state, edits))
+        """a, (gene,), in [0, 1]."""
+        regulators = self.regulator_inputs(state, edits)
+        return self.promoter.activity(regulators, edits.edge_factor, self._shift(regulators, state, edits))
+
+    def _shift(self, regulators: PerRegulator, state: State, edits: Edits) -> PerGene | None:
+        """What genes' own inputs and the residual add to the log-odds; `None` where the model has neither."""
+        learned = None if isinstance(self.residual, NoResidual) else self.residual(regulators, edits.signal)
+        if not self.own_inputs:
+            return learned
+        own = state[-self.genes :]
+        return own if learned is None else own + learned
 
     def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
-        return self._propensities(state, perturbation.at(time))
+        return jnp.concatenate(list(self._flows(state, perturbation.at(time)).values()))
 
-    def _propensities(self, state: State, edits: Edits) -> Rates:
-        rates = [self.synthesis * self.promoter_activity(state, edits)]
+    def _flows(self, state: State, edits: Edits) -> dict[str, PerGene]:
+        """Propensities by kind of reaction. Factors multiply constants first: between switches, that is done once."""
+        factor = self.by_kind(edits.factor)
+        flows = {"transcription": (factor["transcription"] * self.synthesis) * self.promoter_activity(state, edits)}
         if self.splicing is not None:
-            rates.append(self.splicing * self.layer(state, "unspliced"))
-        rates.append(self.decay * self.layer(state, "rna"))
+            flows["splicing"] = (factor["splicing"] * self.splicing) * self.layer(state, "unspliced")
+        flows["decay"] = (factor["decay"] * self.decay) * self.layer(state, "rna")
         if self.translation is not None and self.protein_decay is not None:
-            rates += [self.translation * self.layer(state, "rna"), self.protein_decay * self.layer(state, "protein")]
-        return jnp.concatenate(rates) * edits.factor
+            flows["translation"] = (factor["translation"] * self.translation) * self.layer(state, "rna")
+            flows["protein_decay"] = (factor["protein_decay"] * self.protein_decay) * self.layer(state, "protein")
+        return flows
 
     def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
         edits = perturbation.at(time)
         state = jnp.where(edits.hold, edits.level, state)
-        change = jnp.concatenate([self._net(self._propensities(state, edits)), self._relaxation(state, edits)])
-        return jnp.where(edits.hold, 0.0, change + edits.drive)
+        changes = [*self._net(self._flows(state, edits)), self._relaxation(state, edits)]
+        # Part by part: arithmetic on parts is one pass over them, on their concatenation it is a second one.
+        ends = np.cumsum([part.shape[0] for part in changes])[:-1].tolist()
+        parts = zip(changes, jnp.split(edits.hold, ends), jnp.split(edits.drive, ends), strict=True)
+        return jnp.concatenate([jnp.where(hold, 0.0, change + drive) for change, hold, drive in parts])
 
     def by_kind(self, rates: Rates) -> dict[str, PerGene]:
         """Reaction-wise numbers as one row of genes per kind of reaction."""
         return dict(zip(reaction_kinds(self.layers), rates.reshape(-1, self.genes), strict=True))
 
-    def _net(self, rates: Rates) -> Amounts:
-        """S v, written out: what enters each layer less what leaves it."""
-        by_kind = self.by_kind(rates)
-        spliced = "splicing" in by_kind
-        changes = [by_kind["transcription"] - by_kind["splicing" if spliced else "decay"]]
+    def _net(self, flows: dict[str, PerGene]) -> list[PerGene]:
+        """S v, written out, by layer: what enters less what leaves."""
+        spliced = "splicing" in flows
+        changes = [flows["transcription"] - flows["splicing" if spliced else "decay"]]
         if spliced:
-            changes.append(by_kind["splicing"] - by_kind["decay"])
-        if "translation" in by_kind:
-            changes.append(by_kind["translation"] - by_kind["protein_decay"])
-        return jnp.concatenate(changes)
+            changes.append(flows["splicing"] - flows["decay"])
+        if "translation" in flows:
+            changes.append(flows["translation"] - flows["protein_decay"])
+        return changes
 
     def _relaxation(self, state: State, edits: Edits) -> Hidden:
         return self.hidden.drift(state[self.abundances :], edits.signal)

@@ -23,6 +23,11 @@ _READOUTS = {
     "array": "reading = ceiling - softplus(2 (ceiling - w)) / 2, w = log2(2^floor + 2^z), "
     "z = offset + scale log2(abundance)",
 }
+_PROMOTERS = {
+    "thermodynamic": "a = sigmoid(basal + sum over edges of log((1 + omega theta) / (1 + theta)) + inputs + residual)",
+    "hill": "a = leak + (1 - leak) sum over edges of weight h, h = theta / (1 + theta), 1 - h for repressors; "
+    "inputs + residual add to its log-odds",
+}
 _SPLICING = ("du/dt = c a + drive - beta u", "ds/dt = beta u - gamma s")
 _PROTEIN = "dp/dt = k {rna} - delta p"
 
@@ -165,6 +170,6 @@ def formulas(config: ModelConfig) -> dict[str, str]:
         equations.append(_PROTEIN.format(rna=rna))
     return {
         "kinetics": "; ".join(equations),
-        "promoter": "a = sigmoid(basal + sum over edges of log((1 + omega theta) / (1 + theta)) + inputs + residual)",
+        "promoter": _PROMOTERS[config.regulation.kind],
         "readout": _READOUTS.get(config.readout.kind, config.readout.kind),
     }

@@ -28,6 +28,9 @@ from pinnsim.tree import named_leaves, replaced
 
 Own = Mapping[str, Array]
 
+_CACHE = 512e3  # bytes of a core's second-level cache that a block may fill
+_ARRAYS = 16  # arrays of the state's size that a step works on
+
 
 def solve_many(
     kinetics: AbstractKinetics,
@@ -132,4 +135,14 @@ def _solved(
     if method.solver is not None:
         return jax.vmap(reference, (0, 0 if common is None else None, 0))(own, perturbation, states)
     shared = (kinetics, common, times, method.rtol, method.atol)
+    if block is None:
+        block = lanes_in_cache(states)
     return run_lanes(one, shared, (own, each, states), block=block, devices=devices)
+
+
+def lanes_in_cache(states: Array) -> int | None:
+    """How many lanes side by side keep a step's arrays in a core's cache; `None` where there is no such limit."""
+    if jax.local_devices()[0].platform != "cpu":
+        return None
+    fitting = int(_CACHE / (_ARRAYS * states.shape[1] * states.dtype.itemsize))
+    return min(max(fitting // 8 * 8, 8), 128)

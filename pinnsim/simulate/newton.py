@@ -17,8 +17,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
+from pinnsim.dynamics.regulation import separated
+from pinnsim.dynamics.residual import NoResidual
 from pinnsim.perturbation import Edits
-from pinnsim.shapes import PerGene, Scalar, State
+from pinnsim.shapes import PerGene, PerRegulator, Scalar, State
 from pinnsim.simulate.adaptive import Field
 
 Solver = Callable[[State], State]
@@ -102,11 +104,24 @@ def _along(steps: _Steps, b: State, first: PerGene) -> list[PerGene]:
 def _promoter_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> Float[Array, "gene regulator"]:
     """Derivatives of transcription by what regulates, as the state holds it."""
     scale = kinetics.synthesis * kinetics.by_kind(edits.factor)["transcription"]
+    place = kinetics.regulator_state
+    if not isinstance(kinetics.residual, NoResidual):  # couples every gene to every regulator
 
-    def transcription(levels: Array) -> PerGene:
-        return scale * kinetics.promoter_activity(state.at[kinetics.regulator_state].set(levels), edits)
+        def transcription(levels: Array) -> PerGene:
+            return scale * kinetics.promoter_activity(state.at[place].set(levels), edits)
 
-    return jax.jacfwd(transcription)(state[kinetics.regulator_state])
+        return jax.jacfwd(transcription)(state[place])
+
+    def inputs(levels: Array) -> PerRegulator:
+        return kinetics.regulator_inputs(state.at[place].set(levels), edits)
+
+    seen, speed = jax.jvp(inputs, (state[place],), (jnp.ones(place.shape[0], state.dtype),))
+    # Every edge is given a regulator of its own, so that one backward pass has the derivative by each.
+    apart, source, target = separated(kinetics.promoter)
+    shift = state[-kinetics.genes :] if kinetics.own_inputs else None
+    slopes = jax.grad(lambda x: jnp.sum(scale * apart.activity(x, edits.edge_factor, shift)))(seen[source])
+    dense = jnp.zeros((kinetics.genes, place.shape[0]), state.dtype)
+    return dense.at[target, source].add(slopes) * speed[None]
 
 
 def _own_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> PerGene:

@@ -20,6 +20,7 @@ class Outcome(enum.IntEnum):
     MAX_STEPS = 1
     NOT_FINITE = 2
     NOT_SETTLED = 3
+    NOT_STABLE = 4
 
     @property
     def sentence(self) -> str:
@@ -29,6 +30,7 @@ class Outcome(enum.IntEnum):
             Outcome.MAX_STEPS: "ran out of steps before the last time (stiff, or oscillating fast)",
             Outcome.NOT_FINITE: "left the range of numbers (a rate or state is NaN or infinite)",
             Outcome.NOT_SETTLED: "no steady state was reached (the state still moves, or cycles)",
+            Outcome.NOT_STABLE: "the steady state is not stable (fluctuations around it grow or wander off)",
         }[self]
 
 
@@ -63,17 +65,7 @@ class Simulation(eqx.Module):
     def raise_failures(self) -> "Simulation":
         """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes
         are done."""
-        with Problems() as problems:
-            for lane, outcome, reached, ratio in zip(
-                self.lanes, np.asarray(self.outcome), np.asarray(self.reached), self.stiffness, strict=True
-            ):
-                if outcome != Outcome.DONE:
-                    ended = Outcome(int(outcome))
-                    problems.add(
-                        "E_SOLVER",
-                        f"lane '{lane}' {ended.sentence}: stopped at t={reached:.4g} {self.time_unit}; stiffness ratio "
-                        f"~{ratio:.0e}: {_remedy(ended, ratio)}.",
-                    )
+        raise_failed(self.lanes, self.outcome, self.reached, self.stiffness, self.time_unit)
         return self
 
     def to_xarray(self) -> xr.DataTree:
@@ -81,32 +73,9 @@ class Simulation(eqx.Module):
         `outcome`, with units."""
         lanes = {"lane": list(self.lanes)}
         time = ("time", np.asarray(self.times), {"units": self.time_unit})
-        hidden = np.array([name.endswith((".activity", ".input")) for name in self.species], dtype=bool)
-        states = np.asarray(self.states)
-
-        def part(keep: np.ndarray, label: str, units: str) -> xr.Dataset:
-            names = [name for name, kept in zip(self.species, keep, strict=True) if kept]
-            array = xr.DataArray(
-                states[..., keep],
-                dims=("lane", "time", "species"),
-                coords={**lanes, "time": time, "species": names},
-                attrs={"units": units},
-            )
-            return xr.Dataset({label: array})
-
-        root = xr.Dataset(
-            {
-                "outcome": (
-                    "lane",
-                    np.asarray(self.outcome),
-                    {"meaning": "; ".join(f"{o.value} {o.sentence}" for o in Outcome)},
-                )
-            },
-            coords=lanes,
-        )
-        nodes = {"/": root, "/species": part(~hidden, "abundance", "relative abundance")}
-        if hidden.any():
-            nodes["/hidden"] = part(hidden, "log_activity", "natural log, relative")
+        root = xr.Dataset({"outcome": outcome_variable(("lane",), self.outcome)}, coords=lanes)
+        parts = state_nodes(np.asarray(self.states), ("lane", "time"), {**lanes, "time": time}, self.species)
+        nodes = {"/": root, **parts}
         if self.readings is not None:
             reading = xr.DataArray(
                 np.asarray(self.readings),
@@ -118,12 +87,58 @@ class Simulation(eqx.Module):
         return xr.DataTree.from_dict(nodes)
 
 
+def raise_failed(
+    lanes: tuple[str, ...], outcomes: Array, reached: Array, stiffness: tuple[float, ...], time_unit: str
+) -> None:
+    """Raises `E_SOLVER` naming every lane that is not done, its last time and the way out."""
+    with Problems() as problems:
+        for lane, outcome, last, ratio in zip(lanes, np.asarray(outcomes), np.asarray(reached), stiffness, strict=True):
+            if outcome != Outcome.DONE:
+                ended = Outcome(int(outcome))
+                problems.add(
+                    "E_SOLVER",
+                    f"lane '{lane}' {ended.sentence}: stopped at t={last:.4g} {time_unit}; stiffness ratio "
+                    f"~{ratio:.0e}: {_remedy(ended, ratio)}.",
+                )
+
+
 def _remedy(ended: Outcome, stiffness: float) -> str:
     if ended == Outcome.NOT_FINITE:
         return "look for NaN in this lane's parameters, doses and initial state"
     if ended == Outcome.NOT_SETTLED:
         return "start from FromState(...) or FromSample(...), or give AtRest a guess"
+    if ended == Outcome.NOT_STABLE:
+        return "start from a stable steady state, or with a covariance of zero"
     return "use ODE(solver=diffrax.Kvaerno5())" if stiffness > 1e3 else "raise max_steps or loosen rtol"
+
+
+def outcome_variable(dims: tuple[str, ...], outcome: Array) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
+    """Outcomes as an xarray variable that says what its codes mean."""
+    return dims, np.asarray(outcome), {"meaning": "; ".join(f"{o.value} {o.sentence}" for o in Outcome)}
+
+
+def is_hidden(species: tuple[str, ...]) -> np.ndarray:
+    """(species,), true for hidden activities, which have no abundance."""
+    return np.array([name.endswith((".activity", ".input")) for name in species], dtype=bool)
+
+
+def state_nodes(
+    states: np.ndarray, dims: tuple[str, ...], coords: dict[str, object], species: tuple[str, ...]
+) -> dict[str, xr.Dataset]:
+    """States, (*dims, species), as nodes of a tree: `/species` and, where the model has them, `/hidden`."""
+    hidden = is_hidden(species)
+
+    def part(keep: np.ndarray, label: str, units: str) -> xr.Dataset:
+        names = [name for name, kept in zip(species, keep, strict=True) if kept]
+        array = xr.DataArray(
+            states[..., keep], dims=(*dims, "species"), coords={**coords, "species": names}, attrs={"units": units}
+        )
+        return xr.Dataset({label: array})
+
+    nodes = {"/species": part(~hidden, "abundance", "relative abundance")}
+    if hidden.any():
+        nodes["/hidden"] = part(hidden, "log_activity", "natural log, relative")
+    return nodes
 
 
 def mask_failed(states: Array, failed: Array) -> Array:
