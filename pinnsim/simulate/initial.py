@@ -1,18 +1,23 @@
 """Where a simulation starts: at rest, at rest as a sample shows it, or at a given state."""
 
 import abc
+from typing import TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.rest import infer_at_rest
-from pinnsim.errors import Problems, first
+from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, PerGene, State
 from pinnsim.simulate.steady import steady_state
+from pinnsim.table import Table
+
+_NO_INSTRUMENT = "Kinetics alone have no readings to start from; start from FromState(...) or AtRest()."
 
 
 def _numbers(values: Numbers | None) -> Array | None:
@@ -20,16 +25,30 @@ def _numbers(values: Numbers | None) -> Array | None:
     return None if values is None else jnp.asarray(values, dtype=float)
 
 
+class Bare(eqx.Module):
+    """Kinetics that nobody reads: no instrument, no readings."""
+
+    kinetics: AbstractKinetics
+
+    @property
+    def table(self) -> Table:
+        """Names."""
+        return self.kinetics.table
+
+
+Model: TypeAlias = CellModel | Bare
+
+
 class AbstractInitial(eqx.Module):
     """A rule that gives one cell's initial state. It sees the phases of the perturbation that act since ever
     (`start = -inf`)."""
 
     @abc.abstractmethod
-    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+    def state(self, model: Model, perturbation: Perturbation) -> State:
         """(species,); NaN where there is none, which the solver reports as outcome `NOT_FINITE`."""
 
     @abc.abstractmethod
-    def check(self, model: CellModel) -> None:
+    def check(self, model: Model) -> None:
         """Raises `E_INIT` with all problems for this model, on the host."""
 
 
@@ -39,10 +58,10 @@ class AtRest(AbstractInitial):
 
     guess: State | None = eqx.field(default=None, converter=_numbers)
 
-    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+    def state(self, model: Model, perturbation: Perturbation) -> State:
         return steady_state(model.kinetics, perturbation, self.guess).state
 
-    def check(self, model: CellModel) -> None:
+    def check(self, model: Model) -> None:
         if self.guess is not None:
             _check_state(self.guess, model)
 
@@ -53,13 +72,17 @@ class FromSample(AbstractInitial):
 
     readings: PerGene = eqx.field(converter=_numbers)
 
-    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+    def state(self, model: Model, perturbation: Perturbation) -> State:
         edits = perturbation.acting(jnp.asarray(-jnp.inf)).at(jnp.zeros(()))
+        if isinstance(model, Bare):
+            raise PinnsimError.of("E_INIT", _NO_INSTRUMENT)
         return infer_at_rest(model.kinetics, model.observation.readout.invert(self.readings), edits)
 
-    def check(self, model: CellModel) -> None:
+    def check(self, model: Model) -> None:
         readings = np.asarray(self.readings)
         with Problems() as problems:
+            if isinstance(model, Bare):
+                problems.add("E_INIT", _NO_INSTRUMENT)
             if readings.shape != (len(model.table.genes),):
                 problems.add(
                     "E_INIT",
@@ -80,14 +103,14 @@ class FromState(AbstractInitial):
 
     given: State = eqx.field(converter=_numbers)
 
-    def state(self, model: CellModel, perturbation: Perturbation) -> State:
+    def state(self, model: Model, perturbation: Perturbation) -> State:
         return self.given
 
-    def check(self, model: CellModel) -> None:
+    def check(self, model: Model) -> None:
         _check_state(self.given, model)
 
 
-def _check_state(state: Array, model: CellModel) -> None:
+def _check_state(state: Array, model: Model) -> None:
     values, species = np.asarray(state), model.table.species
     with Problems() as problems:
         if values.shape != (len(species),):

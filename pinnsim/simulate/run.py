@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, TypeAlias, overload
 
 import equinox as eqx
 import jax
@@ -10,62 +11,136 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
-from pinnsim.shapes import Numbers, Scalar, Times
-from pinnsim.simulate.initial import AbstractInitial, AtRest
+from pinnsim.shapes import Numbers, Scalar, Times, Trajectory
+from pinnsim.simulate.ensemble import Ensemble, sample_cells
+from pinnsim.simulate.initial import AbstractInitial, AtRest, Bare, Model
+from pinnsim.simulate.linear_noise import LinearNoise, NoiseSolution, linear_noise
 from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
+from pinnsim.simulate.moments import Moments
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
+from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
+Treatments: TypeAlias = Treatment | str | Sequence[Treatment | str]
+Initial: TypeAlias = AbstractInitial | Sequence[AbstractInitial] | None
+
 _MEMORY_LIMIT = 16e9  # bytes a result may take unless the caller raises it
 
 
+@overload
 def simulate(
-    model: CellModel,
+    model: CellModel | AbstractKinetics,
     times: Numbers,
-    treatments: Treatment | str | Sequence[Treatment | str] = NONE,
+    treatments: Treatments = ...,
     *,
-    initial: AbstractInitial | Sequence[AbstractInitial] | None = None,
-    method: ODE | None = None,
+    initial: Initial = ...,
+    method: ODE | None = ...,
+    phases: int | None = ...,
+    memory_limit: int | float = ...,
+) -> Simulation: ...
+@overload
+def simulate(
+    model: CellModel | AbstractKinetics,
+    times: Numbers,
+    treatments: Treatments = ...,
+    *,
+    initial: Initial = ...,
+    method: LinearNoise,
+    phases: int | None = ...,
+    memory_limit: int | float = ...,
+) -> Moments: ...
+@overload
+def simulate(
+    model: CellModel | AbstractKinetics,
+    times: Numbers,
+    treatments: Treatments = ...,
+    *,
+    initial: Initial = ...,
+    method: AbstractSampler,
+    key: Key,
+    cells: int = ...,
+    phases: int | None = ...,
+    memory_limit: int | float = ...,
+) -> Ensemble: ...
+def simulate(
+    model: CellModel | AbstractKinetics,
+    times: Numbers,
+    treatments: Treatments = NONE,
+    *,
+    initial: Initial = None,
+    method: ODE | LinearNoise | AbstractSampler | None = None,
+    key: Key | None = None,
+    cells: int = 100,
     phases: int | None = None,
     memory_limit: int | float = _MEMORY_LIMIT,
-) -> Simulation:
+) -> Simulation | Moments | Ensemble:
     """Runs `model` under each treatment (a lane each) and reports states and readings at `times`.
 
-    **Arguments:** `times`: (time,), increasing, in the model's unit; `treatments`: one or several, as objects or text
-    (`"GATA1=0, signal(malate)=1@0:10"`); `initial`: one rule for all lanes or one each (default `AtRest()`: the
-    culture was at rest before the first switch); `method`: default `ODE()`; `phases`: pad perturbations to this many
-    phases, so that later calls with other kinds share this compilation; `memory_limit`: bytes.
+    **Arguments:** `model`: a cell model, or kinetics alone (a reaction system), which have no readings; `times`:
+    (time,), increasing, in the model's unit; `treatments`: one or several, as objects or text (`"GATA1=0,
+    signal(malate)=1@0:10"`); `initial`: one rule for all lanes or one each (default `AtRest()`: the culture was at rest
+    before the first switch); `method`: `ODE()` (default), `LinearNoise(size)`, or a sampler: `SSA(size)`,
+    `Langevin(size, dt)`, `TauLeaping(size)`, `Diffusion(...)`; `key`, `cells`: for samplers, a JAX key and the number
+    of cells per treatment, of which those with one number share their random numbers; `phases`: pad perturbations to
+    this many phases, so that later calls with other kinds share this compilation; `memory_limit`: bytes.
 
-    **Returns** a `Simulation` with an outcome per lane; failed lanes are NaN, others are unaffected.
-    `.raise_failures()` turns them into an error.
+    **Returns** a `Simulation`, `Moments` or an `Ensemble`, with an outcome per lane (and cell); what failed is NaN,
+    others are unaffected. `.raise_failures()` turns them into an error.
 
     **Raises** `E_TIME_ORDER`, `E_TIME_FEW`, `E_TIME_UNIT`, `E_PERTURB_...`, `E_DOSE_NEGATIVE`, `E_INIT`, `E_SIZE`,
     `E_USAGE`; all problems at once.
     """
     given = [treatments] if isinstance(treatments, Treatment | str) else list(treatments)
+    method = ODE() if method is None else method
+    cell = Bare(model) if isinstance(model, AbstractKinetics) else model
     with Problems() as problems:
         moments = _read_times(times, problems)
         lanes = _read_treatments(given, problems)
         rules = list(initial) if isinstance(initial, Sequence) else [initial or AtRest()] * len(given)
-        _check_rules(model, rules, len(given), problems)
-        _check_size(model, len(given), moments.size, memory_limit, problems)
+        _check_rules(cell, rules, len(given), problems)
+        _check_size(cell, method, len(given), cells, moments.size, memory_limit, problems)
+        if isinstance(method, AbstractSampler) and key is None:
+            problems.add("E_USAGE", "Sampled cells need random numbers: give key=jax.random.key(0), or another.")
         for treatment in dict.fromkeys(lanes):
-            _collect(partial(treatment.check, model.table), problems)
+            _collect(partial(treatment.check, cell.table), problems)
             if moments.ndim == 1 and moments.size > 1 and np.isfinite(moments).all():
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
-    method = ODE() if method is None else method
-    perturbations = resolve_lanes(lanes, model.table, phases)
+    perturbations = resolve_lanes(lanes, cell.table, phases)
     span, starts = jnp.asarray(moments), stack(rules)
-    begin, usable = _begin(model, perturbations, starts)
-    solved = solve_many(model.kinetics, span, perturbations, begin, method)
-    states, outcome, reached, readings = _reported(model, span, solved, usable, starts)
+    begin, usable = _begin(cell, perturbations, starts)
+    if isinstance(method, AbstractSampler) and key is not None:
+        cloud = sample_cells(method, cell.kinetics, span, perturbations, begin, key, cells, _labels(lanes))
+        outcome = jnp.where(usable[:, None], cloud.outcome, _no_start(starts))
+        states = mask_failed(cloud.states, ~usable[:, None, None, None])
+        return eqx.tree_at(lambda e: (e.outcome, e.states), cloud, (outcome, states))
+    if isinstance(method, LinearNoise):
+        found = _moments(cell, span, perturbations, begin, method)
+        outcome = jnp.where(usable, found.outcome, _no_start(starts))
+        failed = (outcome != Outcome.DONE)[:, None, None]
+        return Moments(
+            times=span,
+            mean=mask_failed(found.mean, failed),
+            covariance=mask_failed(found.covariance, failed[..., None]),
+            outcome=outcome,
+            reached=found.reached,
+            size=method.size,
+            lanes=_labels(lanes),
+            species=cell.table.species,
+            time_unit=cell.kinetics.time_unit,
+            stiffness=_stiffness(cell, perturbations, outcome, found.reached),
+        )
+    if not isinstance(method, ODE):
+        raise PinnsimError.of("E_USAGE", f"Argument `method` is no method, but {type(method).__name__}.")
+    solved = solve_many(cell.kinetics, span, perturbations, begin, method)
+    states, outcome, reached, readings = _reported(cell, span, solved, usable, starts)
     return Simulation(
         times=span,
         states=states,
@@ -73,15 +148,28 @@ def simulate(
         reached=reached,
         readings=readings,
         lanes=_labels(lanes),
-        species=model.table.species,
-        genes=model.table.genes,
-        time_unit=model.kinetics.time_unit,
-        stiffness=_stiffness(model, perturbations, outcome, reached),
+        species=cell.table.species,
+        genes=cell.table.genes,
+        time_unit=cell.kinetics.time_unit,
+        stiffness=_stiffness(cell, perturbations, outcome, reached),
     )
 
 
+def _no_start(starts: AbstractInitial) -> int:
+    """The outcome of a lane whose rule gave no state."""
+    return Outcome.NOT_SETTLED.value if isinstance(starts, AtRest) else Outcome.NOT_FINITE.value
+
+
 @eqx.filter_jit
-def _begin(model: CellModel, perturbations: Perturbation, starts: AbstractInitial) -> tuple[Array, Array]:
+def _moments(
+    model: Model, times: Times, perturbations: Perturbation, begin: Array, method: LinearNoise
+) -> NoiseSolution:
+    kinetics = resolve(model.kinetics)
+    return jax.vmap(lambda p, state: linear_noise(kinetics, times, p, state, method))(perturbations, begin)
+
+
+@eqx.filter_jit
+def _begin(model: Model, perturbations: Perturbation, starts: AbstractInitial) -> tuple[Array, Array]:
     """First states, (lane, species), and which lanes have one, (lane,)."""
     model = resolve(model)
     begin = jax.vmap(lambda start, p: start.state(model, p))(starts, perturbations)
@@ -92,11 +180,12 @@ def _begin(model: CellModel, perturbations: Perturbation, starts: AbstractInitia
 
 @eqx.filter_jit
 def _reported(
-    model: CellModel, times: Times, solved: Solution, usable: Array, starts: AbstractInitial
-) -> tuple[Array, Array, Array, Array]:
+    model: Model, times: Times, solved: Solution, usable: Array, starts: AbstractInitial
+) -> tuple[Array, Array, Array, Array | None]:
     found, readings = jax.vmap(partial(_checked, resolve(model), times))(solved, usable, starts)
     failed = (found.outcome != Outcome.DONE)[:, None, None]
-    return mask_failed(found.states, failed), found.outcome, found.reached, mask_failed(readings, failed)
+    shown = None if readings is None else mask_failed(readings, failed)
+    return mask_failed(found.states, failed), found.outcome, found.reached, shown
 
 
 def run_one(
@@ -108,21 +197,25 @@ def run_one(
     # A state that is not a number would keep an adaptive solver busy; any number does, and the lane is marked.
     usable = jnp.all(jnp.isfinite(state))
     solution = solve(model.kinetics, times, perturbation, jnp.where(usable, state, 1.0), method)
-    return _checked(model, times, solution, usable, start)
+    checked, _ = _checked(model, times, solution, usable, start)
+    return checked, readings_of(model, checked.states)
+
+
+def readings_of(model: CellModel, states: Trajectory) -> Array:
+    """What the instrument would show, (time, gene)."""
+    return jax.vmap(model.observation.readout)(model.kinetics.layer(states, "rna"))
 
 
 def _checked(
-    model: CellModel, times: Times, solution: Solution, usable: Array, start: AbstractInitial
-) -> tuple[Solution, Array]:
+    model: Model, times: Times, solution: Solution, usable: Array, start: AbstractInitial
+) -> tuple[Solution, Array | None]:
     kinetics = model.kinetics
     # Clipped in value only: a species that is just absent still has its full derivative.
     below = jax.lax.stop_gradient(jnp.minimum(solution.states, 0.0))
     states = solution.states - jnp.where(kinetics.material()[None], below, 0.0)
-    outcome = jnp.where(
-        usable, solution.outcome, Outcome.NOT_SETTLED if isinstance(start, AtRest) else Outcome.NOT_FINITE
-    )
+    outcome = jnp.where(usable, solution.outcome, _no_start(start))
     reached = jnp.where(usable, solution.reached, times[0])
-    readings = jax.vmap(model.observation.readout)(kinetics.layer(states, "rna"))
+    readings = None if isinstance(model, Bare) else readings_of(model, states)
     return Solution(states, outcome, reached), readings
 
 
@@ -161,7 +254,7 @@ def _read_treatments(given: Sequence[Treatment | str], problems: Problems) -> li
     return lanes
 
 
-def _check_rules(model: CellModel, rules: Sequence[AbstractInitial], lanes: int, problems: Problems) -> None:
+def _check_rules(model: Model, rules: Sequence[AbstractInitial], lanes: int, problems: Problems) -> None:
     if len(rules) != lanes:
         problems.add(
             "E_USAGE",
@@ -174,14 +267,23 @@ def _check_rules(model: CellModel, rules: Sequence[AbstractInitial], lanes: int,
         _collect(partial(rule.check, model), problems)
 
 
-def _check_size(model: CellModel, lanes: int, times: int, limit: int | float, problems: Problems) -> None:
-    species, genes = len(model.table.species), len(model.table.genes)
-    need = lanes * times * (species + genes) * jnp.zeros(()).dtype.itemsize
+def _check_size(
+    model: Model, method: Any, lanes: int, cells: int, times: int, limit: int | float, problems: Problems
+) -> None:
+    species = len(model.table.species)
+    each, what = species, f"{species} species"
+    if isinstance(method, AbstractSampler):
+        each, what = cells * species, f"{cells} cells x {species} species"
+    elif isinstance(method, LinearNoise):
+        each, what = species * (species + 1), f"{species} means and {species} x {species} covariances"
+    elif not isinstance(model, Bare):
+        each, what = species + len(model.table.genes), f"{species} species and {len(model.table.genes)} readings"
+    need = lanes * times * each * jnp.zeros(()).dtype.itemsize
     if need > limit:
         problems.add(
             "E_SIZE",
-            f"The result needs {need / 1e9:.1f} GB ({lanes} lanes x {times} times x {species} species and {genes} "
-            f"readings), limit {limit / 1e9:.1f} GB; run fewer lanes or times per call, or raise memory_limit.",
+            f"The result needs {need / 1e9:.1f} GB ({lanes} lanes x {times} times x {what}), limit {limit / 1e9:.1f} "
+            "GB; run fewer lanes or times per call, or raise memory_limit.",
         )
 
 
@@ -202,7 +304,7 @@ def _labels(lanes: Sequence[Treatment]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _stiffness(model: CellModel, perturbations: Perturbation, outcome: Array, reached: Array) -> tuple[float, ...]:
+def _stiffness(model: Model, perturbations: Perturbation, outcome: Array, reached: Array) -> tuple[float, ...]:
     """Stiffness ratio at the default state, under what acts where a failed lane stopped (1 for lanes that are done):
     what the error message advises from."""
     codes = np.asarray(outcome)
@@ -214,6 +316,6 @@ def _stiffness(model: CellModel, perturbations: Perturbation, outcome: Array, re
 
 
 @eqx.filter_jit
-def _jacobian(model: CellModel, perturbation: Perturbation, time: Scalar) -> Array:
+def _jacobian(model: Model, perturbation: Perturbation, time: Scalar) -> Array:
     kinetics = resolve(model.kinetics)
     return jax.jacfwd(kinetics.vector_field, argnums=1)(time, kinetics.default_state(), perturbation)
