@@ -59,7 +59,12 @@ class Findings:
 
 def load_experiment(name: str) -> ModuleType:
     """The module of an experiment on the shelf. **Raises** `E_EXPERIMENT_UNKNOWN`."""
-    path = experiment_path(name)
+    return companion(str(experiment_path(name)), name)
+
+
+def companion(file: str, name: str) -> ModuleType:
+    """The module `<name>.py` beside an experiment's file, which several experiments share."""
+    path = Path(file).resolve().parent / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"pinnsim_experiment_{name}", path)
     if spec is None or spec.loader is None:
         raise PinnsimError.of("E_EXPERIMENT_UNKNOWN", f"'{path.name}' cannot be loaded as a Python file.")

@@ -33,6 +33,17 @@ def start() -> None:
     _keep_compiled_programs()
 
 
+def use_cores() -> int:
+    """Makes a device of every processor core, so that batches are spread over them, where nothing has run yet; gives
+    the number of devices there are."""
+    import jax
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(RuntimeError):  # too late: devices are as they are
+        jax.config.update("jax_num_cpu_devices", cores)
+    return jax.local_device_count()
+
+
 def cache_folder() -> Path | None:
     """Where compiled programs are kept: `$PINNSIM_CACHE`, else in the user's cache folder; `None` if that is `off`, or
     cannot be made and written."""

@@ -61,6 +61,15 @@ def largest(names: Sequence[object], change: "np.ndarray", count: int = 4) -> st
     return ", ".join(f"{names[k]} {change[k]:+.2g}" for k in order) or "none"
 
 
+def highest(names: Sequence[object], values: "np.ndarray", count: int = 4) -> str:
+    """The highest values by name, `gA 3.2, gB 0.8`; what is not a number is left out."""
+    import numpy as np
+
+    kept = np.where(np.isfinite(values), values, -np.inf)
+    order = [int(k) for k in np.argsort(-kept, kind="stable")[:count] if kept[k] > _NOTHING]
+    return ", ".join(f"{names[k]} {kept[k]:.2g}" for k in order) or "none"
+
+
 def project_copy(project: "Project", source: Path, folder: Path) -> str:
     """The complete configuration of a run as TOML, defaults included, with paths that hold from `folder`."""
     from pinnsim.formats.toml import to_toml

@@ -1,4 +1,4 @@
-"""`pinnsim simulate`: a model under treatments, from rest or from a first sample."""
+"""`pinnsim simulate`: a model under treatments, from rest or from a first sample, by any method."""
 
 import enum
 from collections.abc import Callable
@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import check_folder, read_data, read_model, read_times
-from pinnsim.cli.output import largest, show_table
+from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SEED, Method, Settings, counting, run_one
+from pinnsim.cli.outcomes import failures, show
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.session import start
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from pinnsim.cli.methods import Result
     from pinnsim.formats.bundle import Bundle
-    from pinnsim.simulate import ODE, AtRest, FromSample, Simulation
+    from pinnsim.simulate import ODE, AtRest, FromSample
     from pinnsim.treatment import Treatment
 
 
@@ -26,14 +28,6 @@ class Beginning(enum.StrEnum):
 
     REST = "rest"
     SAMPLE = "sample"
-
-
-class Method(enum.StrEnum):
-    """How it is solved."""
-
-    AUTO = "auto"
-    TSIT5 = "tsit5"
-    KVAERNO5 = "kvaerno5"
 
 
 class Members(enum.StrEnum):
@@ -61,23 +55,62 @@ def simulate(
         str | None, typer.Option(metavar="NAME", help="The condition whose first sample it is.")
     ] = None,
     members: Annotated[Members, typer.Option(help="Of an ensemble: its best member, or all of them.")] = Members.BEST,
-    method: Annotated[
-        Method, typer.Option(help="Solver: auto, or a reference solver; kvaerno5 is for stiff models.")
-    ] = Method.AUTO,
-    rtol: Annotated[float, typer.Option(help="Relative error allowed per step.")] = 1e-6,
+    method: Annotated[Method, typer.Option(help="How it is solved, see below.")] = Method.AUTO,
+    size: Annotated[
+        float | None, typer.Option(metavar="OMEGA", help="Molecules per unit of abundance.", show_default=False)
+    ] = None,
+    cells: Annotated[
+        int | None, typer.Option(metavar="N", help="Sampled cells per treatment.", show_default=str(CELLS))
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Of the random numbers of sampled cells.", show_default=str(SEED))
+    ] = None,
+    dt: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TIME",
+            help="Step of langevin.",
+            show_default="a tenth of the untreated model's fastest time constant",
+        ),
+    ] = None,
+    rtol: Annotated[
+        float | None,
+        typer.Option(help="Relative error per step, of rate equations and linear-noise.", show_default=f"{RTOL:g}"),
+    ] = None,
     keep_failed: Annotated[
-        bool, typer.Option("--keep-failed", help="Write the result although lanes failed (their values are NaN).")
+        bool, typer.Option("--keep-failed", help="Write although lanes or cells failed (their values are NaN).")
     ] = False,
 ) -> None:
     """Simulate a model under treatments.
 
     Every --treatment is a lane: edits of named rates with their timing, joined by commas. GENE=0 knocks out, GENE*2
     over-expresses, signal(NAME)=1 gives a signal; @24:48 says from when to when (always, if left out). Writes an xarray
-    tree with named dimensions and units. Failed lanes are named, and nothing is written unless --keep-failed is given.
+    tree with named dimensions and units. Failed lanes and cells are named, and nothing is written unless --keep-failed
+    is given.
+
+    \b
+    Methods: one course for very many molecules, by rate equations:
+      auto          explicit or implicit steps, by how stiff the model is: begin here
+      tsit5         reference solver for mild models
+      kvaerno5      reference solver for stiff models
+    Cells that differ, because molecules are few; these need --size:
+      linear-noise  mean and covariance without sampling: fast; trust it above some 10
+                    molecules of everything, and not where cells switch between states
+      ssa           single cells, exactly: for few molecules, rare events, switching
+      tau-leaping   single cells, many firings at a time: for many molecules
+      langevin      single cells, continuous noise: above some 10 molecules; fixed --dt
+
+    \b
+    Sampled cells start alike (from rest, or the sample), each with random numbers of its
+    own; cells of one number share them between treatments, so that they can be compared.
+    One --seed gives the same cells again.
 
     \b
     Examples:
       pinnsim simulate toggle_switch --times 0:40:0.5 --treatment "drive(u)=3@5:10" --out toggle.zarr
+      pinnsim simulate toggle_switch --times 0:20:0.5 --method ssa --size 20 --cells 200 --seed 1 --out cells.zarr
+      pinnsim simulate toggle_switch --times 0:20:0.5 --method linear-noise --size 100 \\
+          --treatment "hold(u)=9@0:10" --out noise.zarr
       pinnsim simulate fitted/model --times 0:150:1 --treatment "none" --treatment "ccpA=0" --out knockout.zarr
       pinnsim simulate carbon_shift --times 0:150:1 --from sample --data bsubtilis_carbon_shift --condition glc_mal \\
           --treatment "signal(glucose)=1, signal(malate)=1@0:10" --out pulse.zarr
@@ -88,14 +121,13 @@ def simulate(
     """
     start()
     from pinnsim.formats.simulation import save_simulation
-    from pinnsim.simulate import simulate as run
     from pinnsim.treatment import Treatment
 
     with Problems() as problems:
         if out.suffix not in (".zarr", ".nc"):
             problems.add("E_USAGE", f"--out '{out.name}' must end in .zarr or .nc.")
-        if not 0 < rtol < 1:
-            problems.add("E_USAGE", f"--rtol {rtol:g} must be between 0 and 1.")
+        settings = Settings(method, size, cells, seed, dt, rtol)
+        settings.check(problems)
         if beginning == Beginning.SAMPLE and (data is None or condition is None):
             problems.add("E_USAGE", "--from sample needs --data CONFIG.toml and --condition NAME: whose sample it is.")
         if beginning == Beginning.REST and (data is not None or condition is not None):
@@ -107,13 +139,17 @@ def simulate(
     initial, own = _initial(bundle, beginning, data, condition)
     given: list[Treatment] = lanes or [own]
     chosen = bundle.models if members == Members.ALL else bundle.models[:1]
-    results = [run(one, moments, given, initial=initial, method=_solver(method, rtol)) for one in chosen]
-    _show(results, model)
+    settings = settings.completed(chosen)
+    solver = _solver(method, settings.rtol or RTOL) if method in EQUATIONS else counting(settings)
+    results = [run_one(one, moments, given, initial, solver, settings) for one in chosen]
+    show(results, model)
+    if dt is None and settings.dt is not None:
+        typer.echo(f"--dt {settings.dt:g} {bundle.config.time_unit}, chosen from the model.")
     _flag_extrapolation(bundle, float(moments[-1]))
-    failures = _failures(results)
-    if keep_failed or not failures:
+    failed = failures(results)
+    if keep_failed or not failed:
         tree = _tree(results, members)
-        tree.attrs |= {"model": model, "method": method.value, "rtol": rtol, "begins": beginning.value}
+        tree.attrs |= {"model": model, **settings.notes(), "begins": beginning.value}
         tree.attrs |= {
             "data": data or "",
             "condition": condition or "",
@@ -122,8 +158,8 @@ def simulate(
         save_simulation(out, tree)
         typer.echo(f"Written: {out}")
     else:
-        typer.echo("Nothing was written; --keep-failed keeps the lanes that are done.", err=True)
-    failures.raise_any()
+        typer.echo("Nothing was written; --keep-failed keeps what is done.", err=True)
+    failed.raise_any()
     typer.echo(f"Next: pinnsim report {out.parent}")
 
 
@@ -168,6 +204,7 @@ def _initial(
 
 
 def _solver(method: Method, rtol: float) -> "ODE":
+    """Rate equations and what solves them."""
     from pinnsim.simulate import ODE
     from pinnsim.simulate.method import dfx
 
@@ -175,7 +212,7 @@ def _solver(method: Method, rtol: float) -> "ODE":
     return ODE(rtol=rtol, solver=solvers[method])
 
 
-def _tree(results: list["Simulation"], members: Members) -> "xr.DataTree":
+def _tree(results: list["Result"], members: Members) -> "xr.DataTree":
     """One tree; with all members of an ensemble, everything has a leading dimension `member`."""
     import xarray as xr
 
@@ -188,48 +225,6 @@ def _tree(results: list["Simulation"], members: Members) -> "xr.DataTree":
         for path in parts[0]
     }
     return xr.DataTree.from_dict(nodes)
-
-
-def _failures(results: list["Simulation"]) -> Problems:
-    import numpy as np
-
-    problems = Problems()
-    for result in results:
-        try:
-            result.raise_failures()
-        except PinnsimError as error:
-            problems.absorb(error)
-        broken = np.asarray(result.done) & ~np.isfinite(np.asarray(result.states)).all(axis=(1, 2))
-        for k in np.flatnonzero(broken):
-            problems.add(
-                "E_SOLVER", f"lane '{result.lanes[k]}' holds values that are not numbers; try --method kvaerno5."
-            )
-    return problems
-
-
-def _show(results: list["Simulation"], model: str) -> None:
-    """Each lane: how it ended and what changed most from its beginning to its end, by the best member."""
-    import numpy as np
-
-    from pinnsim.simulate import Outcome
-
-    best = results[0]
-    names = best.genes if best.readings is not None else best.species
-    courses = np.asarray(best.readings if best.readings is not None else best.states)
-    rows = []
-    for k, lane in enumerate(best.lanes):
-        outcomes = [Outcome(int(np.asarray(result.outcome)[k])) for result in results]
-        done = sum(outcome == Outcome.DONE for outcome in outcomes)
-        worst = next((o for o in outcomes if o != Outcome.DONE), Outcome.DONE).sentence
-        ended = worst if len(results) == 1 else f"{done} of {len(results)} members done"
-        against = (largest(names, courses[k, -1] - courses[0, -1]),) if len(best.lanes) > 1 else ()
-        rows.append(
-            (lane, ended, largest(names, courses[k, -1] - courses[k, 0]), *(against if k else against and ("",)))
-        )
-    title = f"{model}, simulated from {best.times[0]:g} to {best.times[-1]:g} {best.time_unit}"
-    columns = ("treatment", "outcome", "largest changes of readings", "at the end, against the first lane")
-    shown = len(columns) - (len(rows) == 1)  # a single lane has nothing to be compared with
-    show_table(title, columns[:shown], [row[:shown] for row in rows])
 
 
 def _flag_extrapolation(bundle: "Bundle", last: float) -> None:

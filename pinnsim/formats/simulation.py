@@ -30,7 +30,8 @@ _FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeEr
 
 
 def save_simulation(path: str | Path, simulation: xr.DataTree | xr.Dataset) -> None:
-    """Write a simulation (`Simulation.to_xarray()`), atomically; an older one of the same name is replaced.
+    """Write a simulation (`to_xarray()` of a `Simulation`, `Ensemble` or `Moments`), atomically; an older one of that
+    name is replaced.
 
     **Arguments:** `path`, ending in `.zarr` or `.nc`.
 

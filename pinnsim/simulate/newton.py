@@ -31,8 +31,8 @@ def shifted_solver(field: Field, time: Scalar, state: State, shift: Scalar) -> S
     if isinstance(field.kinetics, GeneKinetics):
         return _chain_solver(field.kinetics, field.acting.at(time), state, shift)
     jacobian = jax.jacfwd(lambda x: field(time, x))(state)
-    inverse = jnp.linalg.inv(shift * jnp.eye(state.shape[0], dtype=state.dtype) - jacobian)
-    return lambda b: inverse @ b
+    factors = jax.scipy.linalg.lu_factor(shift * jnp.eye(state.shape[0], dtype=state.dtype) - jacobian)
+    return lambda b: jax.scipy.linalg.lu_solve(factors, b)
 
 
 def _chain_solver(kinetics: GeneKinetics, edits: Edits, state: State, shift: Scalar) -> Solver:
@@ -49,7 +49,7 @@ def _chain_solver(kinetics: GeneKinetics, edits: Edits, state: State, shift: Sca
     column = jnp.where(kinetics.regulator_hidden, 0, place % genes)
     matrix = jnp.zeros((genes, genes), state.dtype).at[:, column].add(-coupling)
     matrix = matrix + jnp.diag(steps[0][1])
-    inverse = jnp.linalg.inv(matrix)
+    factors = jax.scipy.linalg.lu_factor(matrix)
     own = _own_slopes(kinetics, edits, state) * free[:genes] if kinetics.own_inputs else None
 
     def solve(b: State) -> State:
@@ -60,7 +60,7 @@ def _chain_solver(kinetics: GeneKinetics, edits: Edits, state: State, shift: Sca
         right = b[:genes] + slopes @ known[place]
         if own is not None:
             right = right + own * hidden[-genes:]
-        first = inverse @ right
+        first = jax.scipy.linalg.lu_solve(factors, right)
         return jnp.concatenate([*_along(steps, b[:amounts], first), hidden])
 
     return solve
