@@ -8,10 +8,12 @@ optax computes `float ** int32` and so cannot live with strict promotion: `fit/`
 `jax.numpy_dtype_promotion("standard")`, which covers optax's lines only. diffrax, optimistix, lineax and equinox can.
 """
 
+import gc
 import os
 import random
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import jax
@@ -22,6 +24,8 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+_MANY_MAPS = 15_000
 
 # A first example pays for a compilation, so time per example says nothing; every run draws the same examples, so that a
 # failure can be repeated.
@@ -39,6 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def key() -> jax.Array:
     """The random key of a test that needs one."""
     return jax.random.key(20120302)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_forgotten() -> Iterator[None]:
+    """Every compiled program holds maps of memory, of which a process may have 65,530: past that, compiling crashes."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -137,7 +137,8 @@ def _solved(
     shared = (kinetics, common, times, method.rtol, method.atol)
     if block is None:
         block = lanes_in_cache(states)
-    return run_lanes(one, shared, (own, each, states), block=block, devices=devices)
+    # Batched factorisations share one pool of threads with the devices, and on several devices wait for it for ever.
+    return run_lanes(one, shared, (own, each, states), block=block, devices=1 if stiff else devices)
 
 
 def lanes_in_cache(states: Array) -> int | None:

@@ -109,7 +109,7 @@ def _remedy(ended: Outcome, stiffness: float) -> str:
         return "start from FromState(...) or FromSample(...), or give AtRest a guess"
     if ended == Outcome.NOT_STABLE:
         return "start from a stable steady state, or with a covariance of zero"
-    return "use ODE(solver=diffrax.Kvaerno5())" if stiffness > 1e3 else "raise max_steps or loosen rtol"
+    return "use ODE(stiff=True)" if stiffness > 1e3 else "raise max_steps or loosen rtol"
 
 
 def outcome_variable(dims: tuple[str, ...], outcome: Array) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:
