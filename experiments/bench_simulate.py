@@ -179,7 +179,7 @@ def steady(plan: dict[str, Any], out: Path, peers: ModuleType) -> tuple[Rows, Me
     """A large network to its rest under many knock-downs: time, memory, and whether it rests."""
     work = workload(plan["steady_genes"], 10, plan["steady_lanes"], seed=plan["seeds"][0])
     kinetics, own = kinetics_of(work), own_of(work)
-    plain, times = Perturbation.none(kinetics.table), np.array([0.0, 150.0, 160.0])
+    plain, times = Perturbation.none(kinetics.table), np.array([0.0, 250.0, 260.0])
     began = time.perf_counter()
     found = solve_many(kinetics, times, plain, jnp.asarray(work.begin), ODE(1e-5, 1e-7, stiff=False), own=own)
     states = np.asarray(found.states)
