@@ -262,7 +262,7 @@ def diffrax_langevin(kinetics: Any, start: jax.Array, until: float, size: float,
     @jax.jit
     def run(start: jax.Array, key: jax.Array) -> jax.Array:
         def one(key: jax.Array) -> jax.Array:
-            noise = dfx.UnsafeBrownianPath((start.shape[0],), key)
+            noise = dfx.UnsafeBrownianPath(jax.ShapeDtypeStruct(start.shape, start.dtype), key)
             drift = dfx.ODETerm(lambda t, x, args: change @ rates(x))
             # Every reaction of this model changes one species, so one normal per species has the same law.
             spread = dfx.ControlTerm(
@@ -271,9 +271,7 @@ def diffrax_langevin(kinetics: Any, start: jax.Array, until: float, size: float,
             found = dfx.diffeqsolve(
                 dfx.MultiTerm(drift, spread),
                 dfx.Euler(),
-                0.0,
-                until,
-                0.01,
+                *jnp.asarray([0.0, until, 0.01], start.dtype),
                 start,
                 saveat=dfx.SaveAt(t1=True),
                 adjoint=dfx.DirectAdjoint(),

@@ -168,7 +168,7 @@ def _processor_seconds() -> float:
     return time.process_time() + sum(os.times()[2:4])
 
 
-def worst_error(found: np.ndarray, exact: np.ndarray) -> float:
+def worst_error(found: np.ndarray | jax.Array, exact: np.ndarray) -> float:
     """`max |y - ref| / (1e-3 + |ref|)`; infinite where anything is not finite."""
     error = np.abs(np.asarray(found) - exact) / (1e-3 + np.abs(exact))
     return float(error.max()) if np.isfinite(error).all() else float("inf")
