@@ -48,6 +48,7 @@ _MOST = 1e15  # the largest input over affinity that is squared: as good as alwa
 _UNROLLED = 32  # columns of edges written out one by one; longer rows are looped over
 
 SlotIndex = Int[Array, "gene slot"]
+Sites = Int[Array, " site"]
 
 
 class AbstractPromoter(eqx.Module):
@@ -64,6 +65,14 @@ class AbstractPromoter(eqx.Module):
     @abc.abstractmethod
     def log_odds(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         """log(a / (1 - a)) of listed regulators alone, (gene,), finite."""
+
+    @abc.abstractmethod
+    def separated(self) -> tuple["AbstractPromoter", Sites, Sites]:
+        """The same promoters, in which every site is regulated by a regulator of its own.
+
+        **Returns** the promoters, whose regulators are now sites (edges, or places in rows of edges), and for each
+        site the regulator and the gene that it had, (site,).
+        """
 
 
 class Promoter(AbstractPromoter):
@@ -124,6 +133,11 @@ class Promoter(AbstractPromoter):
 
         return self.basal + (total(regulators, edge_factor) - total(self.reference, jnp.ones_like(edge_factor)))
 
+    def separated(self) -> tuple[AbstractPromoter, Sites, Sites]:
+        own = jnp.arange(self.source.shape[0])
+        apart = eqx.tree_at(lambda p: (p.source, p.reference), self, (own, self.reference[self.source]))
+        return apart, self.source, self.target
+
 
 class HillAverage(AbstractPromoter):
     """Promoters whose regulators add up; build them with `hill_average`.
@@ -160,6 +174,11 @@ class HillAverage(AbstractPromoter):
     def log_odds(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         active = self._average(regulators, edge_factor)
         return jnp.log(jnp.maximum(active, _LEAST)) - jnp.log(jnp.maximum(1.0 - active, _LEAST))
+
+    def separated(self) -> tuple[AbstractPromoter, Sites, Sites]:
+        genes, width = self.source.shape
+        apart = eqx.tree_at(lambda p: p.source, self, jnp.arange(genes * width).reshape(genes, width))
+        return apart, self.source.reshape(-1), jnp.repeat(jnp.arange(genes), width)
 
     def _average(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         edges = edge_factor.shape[0]
@@ -222,24 +241,6 @@ def hill_average(
         edge=jnp.asarray(slots, dtype=int),
         square=bool(np.all(np.asarray(hill) == 2.0)),
     )
-
-
-def separated(promoter: AbstractPromoter) -> tuple[AbstractPromoter, Int[Array, " site"], Int[Array, " site"]]:
-    """The same promoters, in which every site is regulated by a regulator of its own.
-
-    **Returns** the promoters, whose regulators are now sites (edges, or places in rows of edges), and for each site the
-    regulator and the gene that it had, (site,).
-    """
-    if isinstance(promoter, HillAverage):
-        genes, width = promoter.source.shape
-        own = jnp.arange(genes * width).reshape(genes, width)
-        apart = eqx.tree_at(lambda p: p.source, promoter, own)
-        return apart, promoter.source.reshape(-1), jnp.repeat(jnp.arange(genes), width)
-    if isinstance(promoter, Promoter):
-        own, source = jnp.arange(promoter.source.shape[0]), promoter.source
-        apart = eqx.tree_at(lambda p: (p.source, p.reference), promoter, (own, promoter.reference[source]))
-        return apart, source, promoter.target
-    raise NotImplementedError(type(promoter).__name__)
 
 
 def edge_slots(target: np.ndarray, genes: int) -> np.ndarray:

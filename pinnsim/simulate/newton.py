@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
-from pinnsim.dynamics.regulation import separated
 from pinnsim.dynamics.residual import NoResidual
 from pinnsim.perturbation import Edits
 from pinnsim.shapes import PerGene, PerRegulator, Scalar, State
@@ -117,7 +116,7 @@ def _promoter_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> Floa
 
     seen, speed = jax.jvp(inputs, (state[place],), (jnp.ones(place.shape[0], state.dtype),))
     # Every edge is given a regulator of its own, so that one backward pass has the derivative by each.
-    apart, source, target = separated(kinetics.promoter)
+    apart, source, target = kinetics.promoter.separated()
     shift = state[-kinetics.genes :] if kinetics.own_inputs else None
     slopes = jax.grad(lambda x: jnp.sum(scale * apart.activity(x, edits.edge_factor, shift)))(seen[source])
     dense = jnp.zeros((kinetics.genes, place.shape[0]), state.dtype)
