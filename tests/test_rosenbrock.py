@@ -9,6 +9,7 @@ import pytest
 import scipy.integrate
 from systems import Parabola, cascade, model_of, random_perturbation, random_state, randomised, rewired, toggle
 
+from pinnsim.benchmark import kinetics_of, workload
 from pinnsim.dynamics.gene_kinetics import LAYERS
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Constant, Perturbation
@@ -177,3 +178,13 @@ def test_blowing_up_is_never_done():
     got = eqx.filter_jit(integrate)(model, jnp.asarray([0.0, 1.0, 100.0]), p, jnp.zeros(1), Rodas(), limits, False)
     assert int(got.outcome) != Outcome.DONE
     assert float(got.reached) < 4.97  # pi / (2 sqrt 0.1)
+
+
+def test_additive_promoters_are_eliminated_exactly_too():
+    """Promoters that average Hill functions, rates over four decades, every regulator used more than once."""
+    kinetics = kinetics_of(workload(6, 3, 2, stiff=True))
+    state = jnp.asarray(np.random.default_rng(0).uniform(0.1, 3.0, 18))
+    field, b = still(kinetics), np.random.default_rng(1).normal(size=18)
+    jacobian = np.asarray(jax.jacfwd(lambda x: field(NOW, x))(state))
+    got = shifted_solver(field, NOW, state, jnp.asarray(0.3))(jnp.asarray(b))
+    np.testing.assert_allclose(got, np.linalg.solve(0.3 * np.eye(18) - jacobian, b), rtol=1e-9, atol=1e-12)
