@@ -2,10 +2,10 @@
 
 A block is what runs in lockstep, lanes last (`pinnsim.lanes`): wide enough to fill vector units, small enough that
 its arrays stay in the processor's cache and that few lanes wait for a slow one. Blocks run one after another on each
-device; with several devices each takes its share (the cores of a processor become devices with
-`jax.config.update("jax_num_cpu_devices", n)` before anything runs; the command line does so). On an accelerator one
-block holds all lanes. What a lane gives depends on nothing but its own numbers: block size, order of lanes and number
-of devices do not matter (beyond rounding in the last digit, where the compiler orders sums differently).
+device; with several devices each takes its share (`pinnsim.session.use_cores()`, called before anything runs, makes a
+device of every processor core). On an accelerator one block holds all lanes. What a lane gives depends on nothing but
+its own numbers: block size, order of lanes and number of devices do not matter (beyond rounding in the last digit,
+where the compiler orders sums differently).
 """
 
 from collections.abc import Callable
