@@ -31,8 +31,6 @@ def refusal(path: Path, **options) -> PinnsimError:
 
 @pytest.fixture(params=["course.zarr", "course.nc"])
 def path(request, tmp_path) -> Path:
-    if request.param.endswith(".nc"):
-        pytest.importorskip("netCDF4")
     save_simulation(tmp_path / request.param, tree())
     return tmp_path / request.param
 
@@ -109,7 +107,6 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
 
 
 def test_netcdf_with_links_giants_or_damage_is_refused(tmp_path):
-    pytest.importorskip("netCDF4")
     path = tmp_path / "course.nc"
     with h5py.File(path, "w") as file:
         file["elsewhere"] = h5py.ExternalLink("other.h5", "/x")
