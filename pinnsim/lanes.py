@@ -11,7 +11,7 @@ up to rounding. Operations without a rule of their own go through that `vmap`. D
 that run: custom derivative rules of the traced function are not kept.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -347,9 +347,10 @@ def _while(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
 @_rule("scan")
 def _scan(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     at = equation.params
-    fixed_count, carry_count = _scan_counts(at)
-    consts, rest = inputs[:fixed_count], inputs[fixed_count:]
-    start, items = rest[:carry_count], rest[carry_count:]
+    # Numbers in older JAX, trees in newer.
+    sizes = (at["num_consts"], at["num_carry"]) if "num_consts" in at else [len(t) for t in at["ft_in"].unpack()]
+    consts, rest = inputs[: sizes[0]], inputs[sizes[0] :]
+    start, items = rest[: sizes[1]], rest[sizes[1] :]
     body, carried = at["jaxpr"], len(start)
     fixed, item_flags = [v.laned for v in consts], [v.laned for v in items]
 
@@ -372,14 +373,6 @@ def _scan(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
         unroll=at["unroll"],
     )
     return _values([*last, *outputs], [*flags, *made])
-
-
-def _scan_counts(at: Mapping[str, Any]) -> tuple[int, int]:
-    """How many inputs of a scan are constants and how many its carry: numbers up to jax 0.10, later trees."""
-    if "num_consts" in at:
-        return at["num_consts"], at["num_carry"]
-    consts, carry, _ = at["ft_in"].unpack()
-    return len(consts), len(carry)
 
 
 @_rule("cond")

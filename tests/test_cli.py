@@ -149,6 +149,17 @@ def test_a_fit_leaves_a_bundle_and_everything_its_reader_should_know(fitted):
     assert prior["half_life"].tolist() == pytest.approx([5, 4, 8])
 
 
+def test_a_fit_says_which_rates_the_data_identify(fitted):
+    rates, model = pd.read_csv(fitted / "rates.csv", keep_default_na=False), load_model(fitted / "model").models[0]
+    decay = rates[rates["parameter"].isin([f"decay:{gene}" for gene in ("gA", "gB", "gC")])]
+    assert decay["estimate"].tolist() == pytest.approx(np.asarray(model.kinetics.decay.value).tolist())
+    assert ((rates["lo"] <= rates["estimate"]) & (rates["estimate"] <= rates["hi"])).all()
+    assert len(pd.read_csv(fitted / "edges.csv")) == len(model.table.edges)
+    said = (fitted.parent / "fit.out").read_text(encoding="utf-8")
+    assert "What the data identify" in said
+    assert f"of {len(rates)} free numbers" in said
+
+
 def test_a_fit_says_terms_outcomes_priors_gate_and_what_comes_next(fitted):
     said = (fitted.parent / "fit.out").read_text(encoding="utf-8")
     for part in (
@@ -185,16 +196,18 @@ def test_an_interrupted_fit_keeps_the_best_so_far_and_goes_on_to_the_same_end(fi
             raise KeyboardInterrupt
 
     monkeypatch.setattr(fit_file, "save_tree", stop)
-    first = call("fit", config, "--out", tmp_path, "--no-progress")
+    line = ("fit", config, "--out", tmp_path, "--no-progress", "--no-uncertainty")
+    first = call(*line)
     assert first.status == 130
     assert "best so far" in first.err
     assert json.loads((tmp_path / "fit.json").read_text(encoding="utf-8"))["interrupted"] is True
     assert load_model(tmp_path / "model").members
-    other = call("fit", config, "--out", tmp_path, "--no-progress", "--seed", "5")
+    other = call(*line, "--seed", "5")
     assert other.status == 3
     assert other.err.startswith("E_CKPT_MODEL")
     assert "--restart" in other.err
-    assert call("fit", config, "--out", tmp_path, "--no-progress").status == 0
+    assert call(*line).status == 0
+    assert not (tmp_path / "rates.csv").exists()
     whole, resumed = (json.loads((folder / "fit.json").read_text(encoding="utf-8")) for folder in (fitted, tmp_path))
     assert resumed["objective"] == whole["objective"]
     assert not (tmp_path / "checkpoint").exists()

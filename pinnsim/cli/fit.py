@@ -12,11 +12,12 @@ from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
 if TYPE_CHECKING:
-    from pinnsim.fit import FitResult
+    from pinnsim.fit import Cultures, FitResult
     from pinnsim.model import CellModel, ModelPrior
     from pinnsim.project import Project
 
 MODEL, SUMMARY, STARTS, PRIOR, PROJECT = "model", "fit.json", "fit.csv", "prior.csv", "project.toml"
+RATES, EDGES = "rates.csv", "edges.csv"
 _CHECKPOINT = "checkpoint"
 _MOST_PICTURES = 6
 
@@ -29,12 +30,16 @@ def fit(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever checkpoint is in DIR.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Say of every rate how sure it is (a solve per rate of the model).")
+    ] = True,
     progress: ProgressBar = True,
 ) -> None:
     """Fit a model to time courses, as a project file says.
 
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
-    the terms of the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the
+    every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv), the terms of
+    the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the
     best so far; the same command goes on where it stopped.
 
     \b
@@ -98,6 +103,7 @@ def fit(
     result = _fitted(prior, project, out / _CHECKPOINT, restart, progress)
     models = result.ensemble()
     data = cultures(project.dataset, prior.center.table, substeps=project.config.fit.substeps)
+    sure = _certainty(result, prior, data, project, progress) if uncertainty and not result.interrupted else {}
     if project.config.model.inputs:
         models = with_effects_at_rest(models, prior, data)
     summary = _summary(project, result, models, config)
@@ -106,6 +112,7 @@ def fit(
         STARTS: result.table.to_csv(index=False),
         PRIOR: project.prior.report().to_csv(index=False),
         PROJECT: project_copy(project, config, out),
+        **sure,
         **_pictures(project, models),
     }
     notes = {name: summary["data"][name] for name in ("source", "conditions", "times", "simulated")}
@@ -140,6 +147,21 @@ def _fitted(prior: "ModelPrior", project: "Project", checkpoint: Path, restart: 
             raise
         message = f"'{checkpoint.parent}' holds an unfinished fit of something else (data, model or plan differ)"
         raise PinnsimError.of("E_CKPT_MODEL", f"{message}; choose another --out, or add --restart.") from error
+
+
+def _certainty(
+    result: "FitResult", prior: "ModelPrior", data: "Cultures", project: "Project", progress: bool
+) -> dict[str, str]:
+    """Tables of rates and edges of the best start, and on screen how many of them the data identify."""
+    from pinnsim.fit import edge_table, laplace, rate_table, verdict_counts
+
+    posterior = laplace(result.best(), prior, data, project.config.fit, progress=progress)
+    rates = rate_table(posterior)
+    counts = verdict_counts(rates)
+    show_table("What the data identify (90 % intervals: rates.csv)", tuple(counts.columns), counts.to_numpy().tolist())
+    typer.echo(f"The data determine {posterior.determined:.0f} of {len(rates)} free numbers; the rest is prior.")
+    files = {RATES: rates.to_csv(index=False)}
+    return files | {EDGES: edge_table(posterior).to_csv(index=False)} if project.network.edges else files
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.courses import tell_simulation
-from pinnsim.cli.fit import PRIOR, STARTS, SUMMARY
+from pinnsim.cli.fit import EDGES, PRIOR, RATES, STARTS, SUMMARY
 from pinnsim.cli.score import BARS, SCORES
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
+
+_EDGES = 15
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,11 +95,35 @@ def _fit(page: "Report", path: Path) -> dict[str, Any]:
         page.table(starts[columns], "All starts.")
     if (folder / PRIOR).is_file():
         page.table(_priors(pd.read_csv(folder / PRIOR)), "Which prior of decay the genes got, and from where.")
+    if (folder / RATES).is_file():
+        _certainty(page, folder)
     for picture in sorted(folder.glob("fit_*.png")):
         page.picture(picture, f"Measured and fitted courses: {picture.stem.removeprefix('fit_')}.")
     if (folder / "half_lives.png").is_file():
         page.picture(folder / "half_lives.png", "Fitted half-lives beside the prior that each gene got.")
     return _provenance(data, found["seed"])
+
+
+def _certainty(page: "Report", folder: Path) -> None:
+    """What the data identify, and the network as a result."""
+    import pandas as pd
+
+    from pinnsim.fit import verdict_counts
+
+    rates = pd.read_csv(folder / RATES, keep_default_na=False)
+    text = (
+        "Parameters by verdict: identified (posterior at most half as wide as the prior), prior echo (at least nine "
+        f"tenths: the data hardly speak of it), or between. All {len(rates)} with 90 % intervals: {RATES}."
+    )
+    page.table(verdict_counts(rates), text)
+    if (folder / EDGES).is_file():
+        edges = pd.read_csv(folder / EDGES, keep_default_na=False)
+        shown = edges[["rank", "source", "target", "strength", "lo", "hi", "width"]].head(_EDGES)
+        text = (
+            f"The clearest {len(shown)} of {len(edges)} edges: signed strength with a 90 % interval; width is posterior"
+            f" over prior, so that an edge near 1 is clear by its prior alone. All: {EDGES}."
+        )
+        page.table(shown, text)
 
 
 def _scores(page: "Report", path: Path) -> dict[str, Any]:

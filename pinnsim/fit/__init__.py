@@ -3,6 +3,8 @@
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
 from pinnsim.fit.fit import FitResult, fit, fit_groups
+from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
+from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.plan import FitPlan
 
 __all__ = [
@@ -10,11 +12,16 @@ __all__ = [
     "Evaluation",
     "FitPlan",
     "FitResult",
+    "Laplace",
     "Prediction",
     "cross_condition",
     "cultures",
+    "edge_table",
     "fit",
     "fit_groups",
     "held_out_blocks",
+    "laplace",
     "predict_cultures",
+    "rate_table",
+    "verdict_counts",
 ]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from pinnsim.fit.collocation import predict_on_grid, smooth
 from pinnsim.fit.cultures import Cultures
@@ -62,8 +62,18 @@ def prior_terms(model: CellModel, prior: ModelPrior) -> Terms:
 def trajectory_readings(model: CellModel, data: Cultures, settings: Settings) -> tuple[AllReadings, AllOutcomes]:
     """Readings of every culture through the solver, (culture, time, gene), and outcomes, (culture,). `model` is
     resolved."""
-    method = ODE(settings.rtol, settings.atol, max_steps=settings.max_steps)
+    return _along_solver(model, data, settings, ODE(settings.rtol, settings.atol, max_steps=settings.max_steps))
 
+
+def trajectory_readings_forward(
+    model: CellModel, data: Cultures, settings: Settings
+) -> tuple[AllReadings, AllOutcomes]:
+    """The same readings, for derivatives in forward mode (a direction of parameters at a time) only."""
+    method = ODE(settings.rtol, settings.atol, max_steps=settings.max_steps).forward_mode()
+    return _along_solver(model, data, settings, method)
+
+
+def _along_solver(model: CellModel, data: Cultures, settings: Settings, method: ODE) -> tuple[AllReadings, AllOutcomes]:
     def one(times: Array, readings: Array, perturbation: Perturbation) -> tuple[Array, Array]:
         solution, predicted = run_one(model, times, method, perturbation, _start(readings, settings))
         return predicted, solution.outcome
@@ -91,12 +101,16 @@ def _start(readings: Array, settings: Settings) -> AbstractInitial:
     return FromSample(readings[0]) if settings.initial == "sample" else AtRest()
 
 
+def scored_readings(data: Cultures, settings: Settings) -> Bool[Array, "culture time gene"]:
+    """Which readings count: a first sample that the model starts from is no prediction, and is not scored."""
+    return data.mask.at[:, 0].set(False) if settings.initial == "sample" else data.mask
+
+
 def objective(model: CellModel, prior: ModelPrior, data: Cultures, settings: Settings, predict: Predictor) -> Objective:
     """The objective of one model. `predict` is `trajectory_readings` or `collocation_readings`."""
     cell = resolve(model)
     predicted, outcome = predict(cell, data, settings)
-    # A first sample that the model starts from is no prediction: it is not scored.
-    scored = data.mask.at[:, 0].set(False) if settings.initial == "sample" else data.mask
+    scored = scored_readings(data, settings)
     done = outcome == Outcome.DONE
     # A culture of which nothing counts is held out: whether it can be solved must not count either.
     failed = ~done & jnp.any(scored, axis=(1, 2))

@@ -42,3 +42,8 @@ class ODE(eqx.Module):
         self.adjoint = dfx.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
         self.max_steps = max_steps
         self.stiff = stiff
+
+    def forward_mode(self) -> "ODE":
+        """The same method for derivatives in forward mode (`jax.jvp`, `jax.jacfwd`), which the default's gradients
+        exclude."""
+        return eqx.tree_at(lambda m: m.adjoint, self, dfx.ForwardMode())

@@ -1,0 +1,278 @@
+"""How sure are we? The normal approximation of the posterior at a fitted model.
+
+In whitened coordinates `z = (theta - theta_prior) / sd_prior` the prior is the unit normal, and the data add the
+curvature
+
+    B = S J' W J S,     S = diag(sd_prior),   J = d predictions / d theta,   W = -d2 log p(readings) / d predictions2,
+
+(generalised Gauss and Newton; W is taken per culture and gene, and where an outlier makes it negative, that direction
+counts as no information). With `B = V diag(l) V'` the posterior covariance is
+
+    S (I + B)^-1 S = S (I - V diag(l / (1 + l)) V') S,
+
+so an eigenvalue l >> 1 is a direction that the data identify, l << 1 one in which only the prior speaks; the sum of
+`l / (1 + l)` is the number of parameters that the data determine. Up to `dense` parameters all directions are
+computed, beyond it the `rank` leading ones by a randomised method, which can only overstate an uncertainty.
+
+    log evidence = log p(readings | theta) + log prior - 1/2 sum log(1 + l) + constants of the data alone.
+
+Sources: D. J. C. MacKay, Neural Computation 4:415 (1992), evidence and effective parameters; N. N. Schraudolph, Neural
+Computation 14:1723 (2002), generalised Gauss-Newton; T. Bui-Thanh et al., SIAM J. Sci. Comput. 35:A2494 (2013), low
+rank; N. Halko et al., SIAM Review 53:217 (2011), the randomised method.
+"""
+
+import dataclasses
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from tqdm import tqdm
+
+from pinnsim.errors import PinnsimError
+from pinnsim.fit.cultures import Cultures
+from pinnsim.fit.free import FreeVector, Vector, free_vector
+from pinnsim.fit.objective import (
+    Predictor,
+    collocation_readings,
+    objective,
+    scored_readings,
+    trajectory_readings,
+    trajectory_readings_forward,
+)
+from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.model import CellModel, ModelPrior
+from pinnsim.parameter import resolve
+from pinnsim.simulate import Outcome
+
+_WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
+_BATCH = 32  # tangents that go through the model side by side
+_EXTRA = 10  # random directions beyond the rank that is asked for
+_LEAST = 1e-10  # eigenvalues below it are rounding
+
+Blocks = Float[Array, "culture gene time time"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Laplace:
+    """A normal posterior.
+
+    **Arguments:** `free`: the parameters; `estimate`: (free,), unconstrained numbers of the fitted model; `scale`:
+    (free,), prior standard deviations; `eigenvalues`: (direction,), curvature of the data in whitened coordinates,
+    largest first; `basis`: (free, direction), their directions; `complete`: whether these are all directions;
+    `evidence`: log evidence in nats, up to constants of the data; `failed`: cultures that could not be solved, which
+    tell nothing.
+    """
+
+    free: FreeVector
+    estimate: np.ndarray
+    scale: np.ndarray
+    eigenvalues: np.ndarray
+    basis: np.ndarray
+    complete: bool
+    evidence: float
+    failed: int
+
+    @property
+    def shrinkage(self) -> np.ndarray:
+        """Posterior over prior standard deviation, (free,): 1 where the data say nothing."""
+        told = self.eigenvalues / (1.0 + self.eigenvalues)
+        return np.sqrt(np.clip(1.0 - self.basis**2 @ told, 0.0, 1.0))
+
+    @property
+    def sd(self) -> np.ndarray:
+        """Posterior standard deviation of the unconstrained numbers, (free,)."""
+        return self.scale * self.shrinkage
+
+    @property
+    def determined(self) -> float:
+        """How many parameters the data determine."""
+        return float(np.sum(self.eigenvalues / (1.0 + self.eigenvalues)))
+
+    def covariance(self) -> np.ndarray:
+        """Posterior covariance of the unconstrained numbers, (free, free)."""
+        told = self.eigenvalues / (1.0 + self.eigenvalues)
+        white = np.eye(len(self.estimate)) - (self.basis * told) @ self.basis.T
+        return self.scale[:, None] * white * self.scale[None, :]
+
+    def sample(self, key: PRNGKeyArray, members: int) -> CellModel:
+        """Models drawn from it, (member, ...): an ensemble for `simulate` and `push`."""
+        white = np.asarray(jax.random.normal(key, (members, len(self.estimate))))
+        along = white @ self.basis
+        narrowed = white - (along * (1.0 - 1.0 / np.sqrt(1.0 + self.eigenvalues))) @ self.basis.T
+        drawn = jnp.asarray(self.estimate + self.scale * narrowed)
+        return eqx.filter_vmap(self.free.with_values)(drawn)
+
+
+def laplace(
+    model: CellModel,
+    prior: ModelPrior,
+    data: Cultures,
+    plan: FitPlan,
+    *,
+    predict: Literal["trajectories", "collocation"] | None = None,
+    dense: int = 2000,
+    rank: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> Laplace:
+    """The normal posterior at a fitted model.
+
+    **Arguments:** `model`: one member of a fit, not resolved; `data`: the cultures it was fitted to; `plan`: the fit's;
+    `predict`: how readings are predicted, by default as the fit's last stage did; `dense`: up to how many parameters
+    all directions are computed; `rank`: how many are beyond; `progress`: whether a bar is shown.
+
+    Cost: a tangent solve per parameter (dense), or about `3 rank` solves and gradients.
+
+    **Raises** `E_FIT` where no parameter is free, or no culture can be solved from this model.
+    """
+    free, settings = free_vector(model, prior), plan.settings()
+    stage = predict or ("trajectories" if plan.trajectory_steps else "collocation")
+    exact = stage == "trajectories"
+    forward: Predictor = trajectory_readings_forward if exact else collocation_readings
+    backward: Predictor = trajectory_readings if exact else collocation_readings
+    anonymous = dataclasses.replace(data, names=())
+    estimate = free.start
+    scale = jnp.where(jnp.isfinite(free.spread), free.spread, _WIDE)
+    blocks, usable = _blocks(free, estimate, anonymous, settings, backward)
+    if not bool(jnp.any(usable)):
+        raise PinnsimError.of("E_FIT", "No culture could be solved from this model, so nothing is known about it.")
+    if len(free.names) <= dense:
+        parts = []
+        numbers = np.arange(len(free.names))
+        with tqdm(total=len(numbers), desc="uncertainty", unit="rate", disable=None if progress else True) as bar:
+            for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
+                # Always as many, so that one program serves: what is too many is computed twice.
+                some = jnp.asarray(np.resize(batch, _BATCH))
+                part = _whitened(free, estimate, scale, blocks, usable, anonymous, settings, forward, some)
+                parts.append(np.asarray(part)[: len(batch)])
+                bar.update(len(batch))
+        jacobian = np.concatenate(parts)
+        matrix = jacobian @ jacobian.T
+    else:
+        directions = min(rank + _EXTRA, len(free.names))
+        draws = jax.random.normal(jax.random.key(seed), (directions, len(free.names)), estimate.dtype)
+        args = (free, estimate, scale, blocks, usable, anonymous, settings, forward, backward)
+        # One power iteration: the spectrum of a fit falls slowly at first.
+        once = _orthonormal(_curved(*args, draws))
+        basis = _orthonormal(_curved(*args, once))
+        matrix = np.asarray(basis) @ np.asarray(_curved(*args, basis)).T
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    order = np.argsort(values)[::-1]
+    values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
+    complete = len(free.names) <= dense
+    if not complete:
+        values, vectors = values[:rank], (np.asarray(basis).T @ vectors)[:, :rank]
+    told = values > _LEAST
+    total = float(objective(model, prior, anonymous, settings, backward).total)
+    return Laplace(
+        free=free,
+        estimate=np.asarray(estimate),
+        scale=np.asarray(scale),
+        eigenvalues=values[told],
+        basis=vectors[:, told],
+        complete=complete,
+        evidence=-total - 0.5 * float(np.sum(np.log1p(values))),
+        failed=int(np.sum(~np.asarray(usable))),
+    )
+
+
+@eqx.filter_jit
+def _blocks(
+    free: FreeVector, vector: Vector, data: Cultures, settings: Settings, predict: Predictor
+) -> tuple[Blocks, Array]:
+    """Square roots R of the likelihood's curvature, W = R' R, per culture and gene, and which cultures count."""
+    cell = resolve(free.with_values(vector))
+    predicted, outcome = predict(cell, data, settings)
+    scored = scored_readings(data, settings)
+    usable = (outcome == Outcome.DONE) & jnp.any(scored, axis=(1, 2))
+
+    def one(times: Array, readings: Array, predicted: Array, mask: Array, sd: Array) -> Array:
+        def cost(predictions: Array) -> Array:
+            return -jnp.sum(cell.observation.likelihood.log_density(times, readings, predictions, mask, sd))
+
+        # Genes do not see one another's readings, so one tangent per time serves all of them.
+        def column(time: Array) -> Array:
+            tangent = jnp.zeros_like(predicted).at[time].set(1.0)
+            return jax.jvp(jax.grad(cost), (predicted,), (tangent,))[1]
+
+        curvature = jnp.moveaxis(jax.vmap(column)(jnp.arange(times.shape[0])), 2, 0)
+        values, vectors = jnp.linalg.eigh(0.5 * (curvature + jnp.swapaxes(curvature, 1, 2)))
+        return jnp.sqrt(jnp.maximum(values, 0.0))[:, :, None] * jnp.swapaxes(vectors, 1, 2)
+
+    safe = jnp.where(usable[:, None, None], predicted, data.readings)
+    return jax.vmap(one)(data.times, data.readings, safe, scored, data.measured_sd), usable
+
+
+@eqx.filter_jit
+def _whitened(
+    free: FreeVector,
+    vector: Vector,
+    scale: Vector,
+    blocks: Blocks,
+    usable: Array,
+    data: Cultures,
+    settings: Settings,
+    predict: Predictor,
+    numbers: Int[Array, " some"],
+) -> Float[Array, "some reading"]:
+    """R J S, transposed: the effect of these parameters on all readings, in standard deviations of both."""
+
+    def tangent(number: Array) -> Array:
+        direction = jnp.where(jnp.arange(vector.shape[0]) == number, scale, 0.0)
+        return jnp.ravel(_seen(free, vector, direction, blocks, usable, data, settings, predict))
+
+    return jax.vmap(tangent)(numbers)
+
+
+@eqx.filter_jit
+def _curved(
+    free: FreeVector,
+    vector: Vector,
+    scale: Vector,
+    blocks: Blocks,
+    usable: Array,
+    data: Cultures,
+    settings: Settings,
+    forward: Predictor,
+    backward: Predictor,
+    directions: Float[Array, "direction free"],
+) -> Float[Array, "direction free"]:
+    """B times each direction."""
+
+    def readings(vector: Vector) -> Array:
+        return backward(resolve(free.with_values(vector)), data, settings)[0]
+
+    _, pull = jax.vjp(readings, vector)
+
+    def one(direction: Vector) -> Vector:
+        seen = _seen(free, vector, scale * direction, blocks, usable, data, settings, forward)
+        back = jnp.where(usable[:, None, None], jnp.einsum("cgst,csg->ctg", blocks, seen), 0.0)
+        return scale * pull(back)[0]
+
+    return jax.lax.map(one, directions)
+
+
+def _seen(
+    free: FreeVector,
+    vector: Vector,
+    direction: Vector,
+    blocks: Blocks,
+    usable: Array,
+    data: Cultures,
+    settings: Settings,
+    predict: Predictor,
+) -> Float[Array, "culture time gene"]:
+    """R J times a direction; 0 for cultures that do not count."""
+
+    def readings(vector: Vector) -> Array:
+        return predict(resolve(free.with_values(vector)), data, settings)[0]
+
+    change = jax.jvp(readings, (vector,), (direction,))[1]
+    return jnp.einsum("cgst,ctg->csg", blocks, jnp.where(usable[:, None, None], change, 0.0))
+
+
+def _orthonormal(rows: Array) -> Array:
+    return jnp.linalg.qr(rows.T)[0].T
