@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import check_folder, read_data, read_model, read_times
-from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SEED, Method, Settings, counting, run_one
+from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SAMPLED, SEED, Method, Settings, counting, run_one
 from pinnsim.cli.outcomes import failures, show
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
-from pinnsim.session import start
+from pinnsim.session import start, use_cores
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -120,6 +120,8 @@ def simulate(
       import xarray as xr; tree = xr.open_datatree("pulse.zarr", engine="zarr", consolidated=False)
     """
     start()
+    # More devices than lanes would only run copies of them. Before anything asks for a device.
+    use_cores(max(1, len(treatment or [])) * ((cells or CELLS) if method in SAMPLED else 1))
     from pinnsim.formats.simulation import save_simulation
     from pinnsim.treatment import Treatment
 
