@@ -2,7 +2,8 @@
 
 W3: the chemical Langevin equation of 10 genes (RNA and protein), 10,000 cells, 1000 steps, single precision; W4: exact
 jumps of a toggle switch and of ten telegraph genes, 1000 cells each. Everybody samples the same laws; what is compared
-is processor seconds, and means agree within their errors. Peers: diffrax (Euler) under vmap, gillespy2's C++ solver.
+is processor seconds, and means agree within their errors. Peers: diffrax (Euler) under vmap, torchsde (Euler),
+gillespy2's C++ solver.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnsim.benchmark import interleaved, langevin_model
+from pinnsim.benchmark import interleaved, langevin_model, workload
 from pinnsim.dynamics.motifs import telegraph, toggle
 from pinnsim.dynamics.reactions import ReactionSystem
 from pinnsim.experiment import Acceptance, Findings, companion, main
@@ -56,18 +57,28 @@ def langevin(plan: dict[str, Any], peers: ModuleType) -> tuple[Rows, dict[str, A
 
     runs: dict[str, Callable[[], Any]] = {"pinnsim": ours}
     runs["diffrax, vmap"] = peers.diffrax_langevin(single, start[0], until, 100.0, cells)
+    notes = []
+    try:
+        work = workload(10, 3, 1, seed=plan["seeds"][0])
+        runs["torchsde"] = peers.torch_langevin(work, np.asarray(start[0]), until, 100.0, cells)
+    except ImportError as error:
+        notes.append(f"torchsde was not measured, so its row stands as failing: {error}")
     spent = interleaved(runs, plan["rounds"])
-    one, other = (np.asarray(run()).reshape(cells, -1, start.shape[1])[:, -1] for run in runs.values())
-    spread = np.sqrt((one.var(0) + other.var(0)) / cells)
-    apart = float((np.abs(one.mean(0) - other.mean(0)) / spread).max())
-    ratio = spent["diffrax, vmap"].processor / spent["pinnsim"].processor
+    one, *others = (np.asarray(run()).reshape(cells, -1, start.shape[1])[:, -1] for run in runs.values())
+    apart = max(
+        float((np.abs(one.mean(0) - other.mean(0)) / np.sqrt((one.var(0) + other.var(0)) / cells)).max())
+        for other in others
+    )
+
+    def ratio(peer: str) -> float:
+        return spent[peer].processor / spent["pinnsim"].processor if peer in spent else float("nan")
+
     rows = [
-        Acceptance("W3: times faster than diffrax, processor seconds", ratio, 4.0, "higher"),
-        Acceptance("W3: times faster than torchsde, processor seconds", float("nan"), 10.0, "higher"),
+        Acceptance("W3: times faster than diffrax, processor seconds", ratio("diffrax, vmap"), 4.0, "higher"),
+        Acceptance("W3: times faster than torchsde, processor seconds", ratio("torchsde"), 10.0, "higher"),
         Acceptance("W3: largest difference of means, in standard errors", apart, 5.0),
     ]
-    seconds = {name: timing._asdict() for name, timing in spent.items()}
-    return rows, {"W3 seconds": seconds}, ["torchsde was not measured: its row stands as failing"]
+    return rows, {"W3 seconds": {name: timing._asdict() for name, timing in spent.items()}}, notes
 
 
 def jumps(

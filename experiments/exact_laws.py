@@ -1,9 +1,10 @@
 """Do sampled cells follow the laws that are known in closed form?
 
 Exact jumps against the stationary laws of births and deaths, telegraph promoters and Schlogl's system, against the
-moments of two-stage expression and a first passage; the Langevin methods against the Ornstein-Uhlenbeck process and
-their orders of convergence; tau leaping's distance from the exact law. Discrete numbers are made continuous by a
-uniform draw within their probability, so that Kolmogorov and Smirnov's test is exact for them.
+moments of two-stage expression and the mean first passages between the modes of Schlogl's system, up to 178,100 s; the
+Langevin methods against the Ornstein-Uhlenbeck process and their orders of convergence; tau leaping's distance from the
+exact law. Discrete numbers are made continuous by a uniform draw within their probability, so that Kolmogorov and
+Smirnov's test is exact for them.
 Sources: those of the motifs (`pinnsim.dynamics.motifs`); P. E. Kloeden and E. Platen (1992) for the orders.
 """
 
@@ -21,12 +22,13 @@ import scipy.stats
 from pinnsim.dynamics.equation import Reaction
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.motifs import birth_death, schlogl, telegraph
-from pinnsim.dynamics.reactions import Custom, ReactionSystem, reaction_system
-from pinnsim.experiment import Acceptance, Findings, main
+from pinnsim.dynamics.reactions import ReactionSystem, reaction_system
+from pinnsim.experiment import Acceptance, Findings, companion, main
 from pinnsim.perturbation import Perturbation
 from pinnsim.plot import save
 from pinnsim.plot.acceptance import acceptance_dots
 from pinnsim.random import bits, key_of, lane_key, normals
+from pinnsim.session import use_cores
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.ensemble import sample_cells
 from pinnsim.simulate.langevin import Langevin
@@ -40,8 +42,8 @@ SMOKE: dict[str, Any] = {
     "cells": 1500,
     "step": 0.02,
     "keep": 0.02,
-    "passage": [60, 66],
-    "passage_cells": 300,
+    "passage_cells": 16,
+    "leavings": 25,
     "paths": 500,
     "pairs": 20,
     "strong_steps": [0.125, 0.0625, 0.03125],
@@ -87,38 +89,11 @@ def telegraph_cdf(on: float, off: float, r: float) -> np.ndarray:
     return np.cumsum(np.exp(log) * scipy.special.hyp1f1(off, on + off + n, r))
 
 
-def schlogl_rates(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Births and deaths per time at n = 0, 1, ... for the rates of `schlogl()`."""
-    n = np.arange(count, dtype=float)
-    return 3e-2 * n * (n - 1) / 2 + 200.0, 1e-4 * n * (n - 1) * (n - 2) / 6 + 3.5 * n
-
-
 def schlogl_cdf() -> np.ndarray:
     """Stationary law by detailed balance."""
-    birth, death = schlogl_rates(1200)
+    birth, death = companion(__file__, "_passages").rates(np.arange(1200.0))
     log = np.concatenate([[0.0], np.cumsum(np.log(birth[:-1]) - np.log(death[1:]))])
     return np.cumsum(np.exp(log - scipy.special.logsumexp(log)))
-
-
-def passage_mean(low: int, high: int) -> float:
-    """Mean first passage time from `low` up to `high`, exactly."""
-    birth, death = schlogl_rates(high)
-    step = np.zeros(high)
-    for i in range(high):
-        step[i] = 1.0 / birth[i] + (death[i] / birth[i] * step[i - 1] if i else 0.0)
-    return float(step[low:high].sum())
-
-
-def _stopped(state: jax.Array, active: jax.Array, high: jax.Array, signal: jax.Array) -> jax.Array:
-    n = state[0]
-    birth, death = 3e-2 * n * (n - 1) / 2 + 200.0, 1e-4 * n * (n - 1) * (n - 2) / 6 + 3.5 * n
-    return jnp.where(n < high, jnp.stack([birth, death]), 0.0)
-
-
-def stopped_schlogl(high: int) -> ReactionSystem:
-    """Schlogl's system that stays where it first reaches `high`."""
-    law = Custom(_stopped, jnp.asarray(float(high)))
-    return reaction_system([Reaction("birth", "0 -> x"), Reaction("death", "x -> 0")], time_unit="s", law=law)
 
 
 def two_stage() -> ReactionSystem:
@@ -196,18 +171,6 @@ def moments(plan: dict[str, Any], seed: int) -> dict[str, float]:
         "Var p = 150": (square.mean() - 150.0) / square.std() * root,
         "Cov(m, p) = 10": (product.mean() - 10.0) / product.std() * root,
     }
-
-
-def first_passage(plan: dict[str, Any], seed: int) -> tuple[float, float]:
-    """Standard score and relative error of a mean first passage time of Schlogl's system."""
-    low, high = plan["passage"]
-    exact = passage_mean(low, high)
-    times = np.linspace(0.0, 14 * exact, 1401)
-    states = sampled(SSA(), stopped_schlogl(high), times.tolist(), seed, plan["passage_cells"], np.array([float(low)]))
-    still = np.where(states[0, :, :, 0] < high - 0.5, 1.0, 0.0)
-    # The integral of the share that has not arrived is the mean; per cell, the trapezoid of its own 1 or 0.
-    each = (still[:, :-1] + still[:, 1:]).sum(axis=1) * 0.5 * times[1]
-    return float((each.mean() - exact) / each.std() * np.sqrt(len(each))), float(each.mean() / exact - 1.0)
 
 
 def ornstein_uhlenbeck(plan: dict[str, Any], seed: int) -> dict[str, float]:
@@ -300,7 +263,12 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         for law, s in zip(laws, seeds, strict=True)
     ]
     scores = [timed("moments", lambda s=s: moments(plan, s)) for s in seeds]
-    passages = [timed("first passage", lambda s=s: first_passage(plan, s)) for s in seeds]
+    between = companion(__file__, "_passages")
+    modes = ((between.LOW, between.HIGH), (between.HIGH, between.LOW))
+    exact = np.array([between.mean_passage(*ends) for ends in modes])
+    given = [timed("passages", lambda s=s: between.passages(plan["passage_cells"], plan["leavings"], s)) for s in seeds]
+    means, errors = (np.array(values) for values in zip(*given, strict=True))  # (seed, direction)
+    scores_of_means = np.abs((means - exact) / errors).max(axis=0)
     strong, strong_errors = timed("strong order", lambda: strong_order(plan, seeds[0]))
     weak, weak_errors = timed("weak order", lambda: weak_order(plan, seeds[0]))
     distance = timed("tau leaping", lambda: leap_distance(plan, seeds[0]))
@@ -321,7 +289,16 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         for name in scores[0]
     ]
     rows += [
-        Acceptance("Schlogl, mean first passage: largest standard score", max(abs(z) for z, _ in passages), 4.0),
+        *(
+            Acceptance(f"Schlogl, mean first passage {begin} -> {end}: largest standard score", score, 4.0)
+            for (begin, end), score in zip(modes, scores_of_means.tolist(), strict=True)
+        ),
+        Acceptance("Schlogl, mean first passages: largest relative standard error", (errors / exact).max(), 0.1),
+        Acceptance(
+            "Schlogl, exact mean first passages tested against: relative error",
+            np.abs(exact / np.array([50307.86145, 178100.49064]) - 1.0).max(),
+            1e-9,
+        ),
         Acceptance("Schlogl, P(n <= 256) of the law tested against: error", abs(float(law[256]) - 0.2202606320), 1e-9),
         Acceptance("strong order of Langevin, distance from 1/2", abs(strong - 0.5), 0.2),
         Acceptance("weak order of Langevin, distance from 1", abs(weak - 1.0), 0.2),
@@ -333,7 +310,8 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     metrics = {
         "p values by seed": {name: [p[name] for p in laws] for name in laws[0]},
         "standard scores by seed": {name: [s[name] for s in scores] for name in scores[0]},
-        "first passage, relative error of the mean by seed": [error for _, error in passages],
+        "mean first passages, there and back, by seed": means.tolist(),
+        "their standard errors": errors.tolist(),
         "strong errors": strong_errors,
         "weak errors": weak_errors,
         "strong order": strong,
@@ -345,4 +323,5 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
 
 
 if __name__ == "__main__":
+    use_cores()
     raise SystemExit(main(__file__))

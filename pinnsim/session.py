@@ -33,14 +33,14 @@ def start() -> None:
     _keep_compiled_programs()
 
 
-def use_cores() -> int:
-    """Makes a device of every processor core, so that batches are spread over them, where nothing has run yet; gives
-    the number of devices there are."""
+def use_cores(most: int | None = None) -> int:
+    """Makes a device of every processor core, or of `most` of them, so that batches are spread over them, where nothing
+    has run yet; gives the number of devices there are."""
     import jax
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with suppress(RuntimeError):  # too late: devices are as they are
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", cores if most is None else max(1, min(cores, most)))
     return jax.local_device_count()
 
 

@@ -1,4 +1,4 @@
-"""The shelf: models that come with pinnsim, each a bundle with a card, and the experiments that made them.
+"""The shelf: models that come with pinnsim, each a bundle or a reaction system with a card, and the experiments.
 
 `models/` and `experiments/` are no import packages. In a wheel they lie inside the package, under `_share`; in a
 checkout, and in an editable install of one, beside it.
@@ -12,6 +12,7 @@ from pinnsim.errors import PinnsimError, did_you_mean
 
 if TYPE_CHECKING:
     from pinnsim.formats.bundle import Bundle
+    from pinnsim.formats.reaction_system import StoredSystem
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -32,11 +33,23 @@ def path(name: str) -> Path:
 
 
 def load(name: str) -> "Bundle":
-    """A model of the shelf. **Raises:** `E_MODEL_UNKNOWN`, and what `load_model` raises."""
+    """A model of the shelf that is a bundle. **Raises:** `E_MODEL_UNKNOWN`, `E_USAGE` for a reaction system, and what
+    `load_model` raises."""
     # Listing names needs no JAX; loading does.
     from pinnsim.formats.bundle import load_model
+    from pinnsim.formats.reaction_system import holds_system
 
+    if holds_system(path(name)):
+        raise PinnsimError.of("E_USAGE", f"'{name}' is a reaction system; load it with shelf.load_system('{name}').")
     return load_model(path(name))
+
+
+def load_system(name: str) -> "StoredSystem":
+    """A reaction system of the shelf. **Raises:** `E_MODEL_UNKNOWN`, and what `formats.reaction_system.load_system`
+    raises."""
+    from pinnsim.formats import reaction_system
+
+    return reaction_system.load_system(path(name))
 
 
 def experiments() -> dict[str, str]:

@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "doctor",
             "experiment",
             "benchmark",
+            "specimens",
             "demo",
             "cli",
         ),

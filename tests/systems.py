@@ -2,17 +2,15 @@
 
 `LinearCascade`: k * signal -> x -> y -> nothing, solved exactly by the matrix exponential. `ring`: perfect repressors
 in a circle as gene kinetics; two make Gardner's toggle, with attractors in closed form (T. S. Gardner et al., Nature
-403:339, 2000), three a repressilator. `Parabola`: a fixed point and its ghost. `model_of` and `randomised`:
-gene-kinetics models of any layers with parameters far from their priors.
+403:339, 2000), three a repressilator. `Parabola`: a fixed point and its ghost. Random models, states and perturbations
+are those of `pinnsim.specimens`, under the same names here.
 """
 
 from collections.abc import Sequence
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import scipy.linalg
 from jaxtyping import Array, Bool
 
@@ -21,20 +19,17 @@ from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.regulation import Promoter, edge_slots
 from pinnsim.dynamics.residual import NoResidual
-from pinnsim.model import (
-    CellModel,
-    InputConfig,
-    ModelConfig,
-    ReadoutConfig,
-    RegulationConfig,
-    ResidualConfig,
-    build,
-)
-from pinnsim.network import Network
-from pinnsim.parameter import frozen, trainable
-from pinnsim.perturbation import Acting, Edits, Perturbation
-from pinnsim.prior import KineticPrior, LogNormal
+from pinnsim.perturbation import Acting, Edits
 from pinnsim.shapes import Rates, Scalar, State
+from pinnsim.specimens import (  # noqa: F401
+    model_of,
+    network_of,
+    prior_of,
+    random_perturbation,
+    random_state,
+    randomised,
+    rewired,
+)
 from pinnsim.table import Table
 
 CASCADE = Table(
@@ -169,126 +164,3 @@ class Parabola(AbstractKinetics):
 
     def default_state(self) -> State:
         return -jnp.ones(1)
-
-
-def network_of(genes: int, unmeasured: int = 0) -> Network:
-    """A ring of alternating signs with chords, an edge of unknown sign, and `unmeasured` regulators outside."""
-    names = tuple(f"g{i}" for i in range(genes))
-    rows = [(names[i], names[(i + 1) % genes], (-1.0) ** i) for i in range(genes)]
-    rows += [(names[0], names[2 % genes], 0.0), (names[1], names[1], 1.0)]
-    rows += [(f"h{k}", names[k % genes], 1.0) for k in range(unmeasured)]
-    rows += [(f"h{k}", names[(k + 2) % genes], -1.0) for k in range(unmeasured)]
-    return Network.from_frame(pd.DataFrame(rows, columns=["regulator", "target", "sign"]), genes=names)
-
-
-def prior_of(network: Network, rate: float = 0.2) -> KineticPrior:
-    """Decay rates per minute around `rate`, spread over a factor of 3."""
-    count = len(network.genes)
-    median = rate * np.geomspace(0.6, 1.8, count)
-    known = LogNormal(jnp.asarray(median), jnp.full(count, 0.5))
-    return KineticPrior(known, network.genes, ("given: test",) * count, "mrna", "min")
-
-
-def model_of(
-    layers: tuple[str, ...] = ("mrna",),
-    *,
-    genes: int = 4,
-    unmeasured: int = 0,
-    hidden: str = "unmeasured",
-    own_inputs: bool = False,
-    residual: str = "none",
-    readout: str = "array",
-    inputs: tuple[str, ...] = ("food", "heat"),
-) -> CellModel:
-    """A small model at the centre of its prior."""
-    network = network_of(genes, unmeasured)
-    config = ModelConfig(
-        layers=layers,
-        inputs=tuple(InputConfig(name=name) for name in inputs),
-        regulation=RegulationConfig(hidden=hidden, own_inputs=own_inputs, learn_hill=True),
-        residual=ResidualConfig(kind=residual, width=5, gate=0.5),
-        readout=ReadoutConfig(kind=readout),
-    )
-    return build(config, network, prior_of(network), key=jax.random.key(3)).center
-
-
-def randomised(model: CellModel, seed: int, scale: float = 0.5, weights: float = 5.0) -> CellModel:
-    """The model with every unconstrained parameter moved by N(0, scale^2), weights of a residual by N(0, weights^2)."""
-    rng = np.random.default_rng(seed)
-    flags = trainable(model)
-
-    def moved(leaf: Array, flag: bool, size: float) -> Array:
-        return leaf + jnp.asarray(size * rng.standard_normal(leaf.shape), leaf.dtype) if flag else leaf
-
-    out = jax.tree.map(lambda leaf, flag: moved(leaf, flag, scale), model, flags)
-    if hasattr(model.kinetics.residual, "network"):
-        where = lambda m: m.kinetics.residual.network  # noqa: E731
-        net = jax.tree.map(lambda leaf: moved(leaf, eqx.is_inexact_array(leaf), weights), where(out))
-        out = eqx.tree_at(where, out, net)
-    return out
-
-
-def rewired(model: CellModel, seed: int) -> CellModel:
-    """The model with random edges between the same regulators and genes, and random signs. Rows of edges are padded to
-    the longest that there can be, so that all such models share one compiled program. Names of edges no longer tell.
-    """
-    rng = np.random.default_rng(seed)
-    edges, genes, regulators = (len(names) for names in (model.table.edges, model.table.genes, model.table.regulators))
-    source, target = rng.integers(0, regulators, edges), rng.integers(0, genes, edges)
-    slots = np.full((genes, edges), edges)
-    narrow = edge_slots(target, genes)
-    slots[:, : narrow.shape[1]] = narrow
-    sign = frozen(rng.choice([-1.0, 0.0, 1.0], edges))
-    return eqx.tree_at(
-        lambda m: (
-            m.kinetics.promoter.source,
-            m.kinetics.promoter.target,
-            m.kinetics.promoter.slots,
-            m.kinetics.promoter.sign,
-        ),
-        model,
-        (jnp.asarray(source), jnp.asarray(target), jnp.asarray(slots), sign),
-    )
-
-
-def random_state(kinetics: AbstractKinetics, seed: int, hidden: float = 3.0) -> State:
-    """Abundances over several decades, some exactly zero; hidden activities N(0, hidden^2)."""
-    rng = np.random.default_rng(seed)
-    material = np.asarray(kinetics.material())
-    amounts = np.where(rng.random(material.size) < 0.25, 0.0, 10 ** rng.uniform(-4, 1.5, material.size))
-    return jnp.asarray(np.where(material, amounts, hidden * rng.standard_normal(material.size)))
-
-
-def random_perturbation(table: Table, seed: int, span: float, phases: int = 3) -> Perturbation:
-    """Any mix of knock-outs, over-expression, drives, holds, edges, activities, signals, timing and doses."""
-    rng = np.random.default_rng(seed)
-    plain = Perturbation.none(table, phases)
-
-    def some(name: str, draw: np.ndarray, chance: float = 0.3) -> Array:
-        neutral = np.asarray(getattr(plain, name))
-        return jnp.asarray(np.where(rng.random(neutral.shape) < chance, draw, neutral))
-
-    def shape(name: str) -> tuple[int, ...]:
-        return getattr(plain, name).shape
-
-    material = np.array([not name.endswith((".activity", ".input")) for name in table.species])
-    start = np.where(rng.random(phases) < 0.3, -np.inf, rng.uniform(0, span, phases))
-    stop = np.where(rng.random(phases) < 0.3, np.inf, np.maximum(start, 0) + rng.uniform(0.01, 0.7, phases) * span)
-    factors = {
-        name: some(name, rng.choice([0.0, 0.2, 4.0, 10.0], shape(name)))
-        for name in ("factor", "activity", "edge_factor")
-    }
-    return Perturbation(
-        **factors,
-        drive=some("drive", material * rng.exponential(1.0, shape("drive"))),
-        hold=some("hold", material * np.ones(shape("hold")), 0.15),
-        level=some("level", rng.exponential(2.0, shape("level")), 1.0),
-        signal=some("signal", rng.normal(0, 3, shape("signal")), 0.7),
-        start=jnp.asarray(start),
-        stop=jnp.asarray(stop),
-        dose=jnp.asarray(rng.exponential(1.0, phases)),
-        ka=jnp.asarray(np.where(rng.random(phases) < 0.5, np.inf, rng.uniform(0.01, 3, phases))),
-        ke=jnp.asarray(np.where(rng.random(phases) < 0.5, 0.0, rng.uniform(0.01, 3, phases))),
-        ic50=jnp.asarray(np.where(rng.random(phases) < 0.5, 0.0, rng.uniform(0.1, 3, phases))),
-        hill=jnp.asarray(rng.uniform(0.5, 4, phases)),
-    )

@@ -130,6 +130,9 @@ def test_failed_cells_are_named_counted_and_left_out_of_bands(tmp_path, monkeypa
     refused = call(*line, "--out", tmp_path / "x.zarr")
     assert refused.status == 4
     assert "of 40 cells of lane 'none' ended early" in refused.err
+    # What the command line can do, not Python.
+    assert "lower --size" in refused.err
+    assert "max_" not in refused.err
     assert listing(tmp_path) == set()
     assert call(*line, "--out", tmp_path / "x.zarr", "--keep-failed").status == 4
     found = told.read_courses(load_simulation(tmp_path / "x.zarr"))

@@ -5,23 +5,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import Array, Bool
 from systems import model_of, randomised
 
 from pinnsim.dynamics.equation import Reaction
-from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.motifs import birth_death, telegraph
 from pinnsim.dynamics.reactions import reaction_system
 from pinnsim.dynamics.structure import net_change
 from pinnsim.errors import PinnsimError
 from pinnsim.parameter import resolve
-from pinnsim.perturbation import Acting, Perturbation
+from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key, normals
-from pinnsim.shapes import Rates, Scalar, State
 from pinnsim.simulate import ODE, solve
 from pinnsim.simulate.ensemble import Ensemble, sample_cells
 from pinnsim.simulate.langevin import Diffusion, Langevin, chemical_noise
-from pinnsim.table import Table
+from pinnsim.specimens import Flow
 from pinnsim.treatment import Treatment
 
 KEY = jax.random.key(2000)
@@ -33,29 +30,6 @@ def cells(method, kinetics, times, text="none", state=None, count=2000) -> Ensem
     state = kinetics.default_state() if state is None else jnp.asarray(state, dtype=float)
     states = jnp.broadcast_to(state, (len(texts), *state.shape))
     return sample_cells(method, kinetics, jnp.asarray(times, dtype=float), p, states, KEY, count).raise_failures()
-
-
-class Flow(AbstractKinetics):
-    """`x' = matrix x`, both signs allowed."""
-
-    matrix: Array
-    table: Table = eqx.field(static=True, default=Table((), (), (), (), ("x", "y"), ()))
-    time_unit: str = eqx.field(static=True, default="min")
-
-    def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
-        return jnp.zeros(0)
-
-    def vector_field(self, time: Scalar, state: State, perturbation: Acting) -> State:
-        return self.matrix @ state
-
-    def stoichiometry(self) -> np.ndarray:
-        return np.zeros((2, 0), dtype=int)
-
-    def material(self) -> Bool[Array, " species"]:
-        return jnp.zeros(2, bool)
-
-    def default_state(self) -> State:
-        return jnp.asarray([1.0, -1.0])
 
 
 def test_diffusion_of_an_ornstein_uhlenbeck_process() -> None:

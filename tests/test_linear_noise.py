@@ -15,6 +15,7 @@ from systems import Parabola, model_of, random_state, randomised, toggle
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.reactions import Custom, Reaction, ReactionSystem, reaction_system
 from pinnsim.errors import PinnsimError
+from pinnsim.experiment import load_experiment
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import Outcome, steady_state
@@ -26,41 +27,9 @@ stationary = eqx.filter_jit(stationary_covariance)
 later = eqx.filter_jit(lagged_covariance)
 TIGHT = {"rtol": 1e-9, "atol": 1e-11}
 
-
-def two_stage() -> ReactionSystem:
-    """mRNA and protein with every rate linear: the two first moments of the linear noise are exact."""
-    return reaction_system(
-        [
-            Reaction("transcription", "-> m", 10.0),
-            Reaction("translation", "m -> m + p", 5.0),
-            Reaction("decay", "m ->", 2.0),
-            Reaction("protein_decay", "p ->", 0.5),
-        ],
-        time_unit="h",
-    )
-
-
-def repressed(state: Array, active: Array, rates: dict, signal: Array) -> Array:
-    """Birth `k / (1 + (n / K)^2)`, death n."""
-    return jnp.stack([rates["k"] / (1.0 + (active[0] / rates["K"]) ** 2), state[0]])
-
-
-def autoregulated(k: float = 100.0, half: float = 20.0) -> ReactionSystem:
-    law = Custom(repressed, {"k": jnp.asarray(k), "K": jnp.asarray(half)})
-    return reaction_system([Reaction("birth", "-> n"), Reaction("death", "n ->")], time_unit="h", law=law)
-
-
-def exchange() -> ReactionSystem:
-    """A <-> B and A + E <-> C: totals A + B + C and E + C never change."""
-    return reaction_system(
-        [
-            Reaction("there", "A -> B", 0.7),
-            Reaction("back", "B -> A", 0.3),
-            Reaction("bind", "A + E -> C", 0.05),
-            Reaction("free", "C -> A + E", 1.0),
-        ],
-        time_unit="h",
-    )
+accuracy = load_experiment("solver_accuracy")
+two_stage, autoregulated, exchange = accuracy.two_stage, accuracy.autoregulated, accuracy.exchange
+lna_fano, exact_fano = accuracy.lna_fano, accuracy.exact_fano
 
 
 def none(kinetics: AbstractKinetics) -> Perturbation:
@@ -97,22 +66,6 @@ def test_system_size_scales_covariance_only() -> None:
     one, many = (run(k, times, none(k), jnp.ones(1), LinearNoise(s, **TIGHT)) for s in (1.0, 1e6))
     np.testing.assert_allclose(many.mean, one.mean, rtol=1e-12)
     np.testing.assert_allclose(1e6 * many.covariance, one.covariance, rtol=1e-12)
-
-
-def lna_fano(kinetics: ReactionSystem, size: float = 1.0) -> Array:
-    rest = steady_state(kinetics, none(kinetics), jnp.ones(1) * 20.0).state
-    return size * stationary_covariance(kinetics, rest, none(kinetics), size).covariance[0, 0] / rest[0]
-
-
-def exact_fano(k: float, half: float) -> float:
-    """Variance over mean of the stationary law of birth and death: `p(n + 1) / p(n) = birth(n) / (n + 1)`."""
-    n = np.arange(int(3 * half) + 200)
-    steps = np.log(k / (1.0 + (n / half) ** 2)) - np.log(n + 1.0)
-    log = np.concatenate([[0.0], np.cumsum(steps)[:-1]])
-    p = np.exp(log - log.max())
-    p /= p.sum()
-    mean = (n * p).sum()
-    return float(((n - mean) ** 2 * p).sum() / mean)
 
 
 def test_autoregulation_and_its_error_of_first_order() -> None:

@@ -7,19 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
-from systems import Parabola, cascade, model_of, random_perturbation, random_state, randomised, rewired, toggle
+from systems import Parabola, cascade, model_of, random_perturbation, random_state, randomised, rewired
 
 from pinnsim.benchmark import kinetics_of, workload
 from pinnsim.dynamics.gene_kinetics import LAYERS
+from pinnsim.experiment import load_experiment
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.simulate import ODE, AtRest, FromState, Outcome, simulate
-from pinnsim.simulate.adaptive import Ends, Field, Limits, integrate
+from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.newton import shifted_solver
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
+from pinnsim.specimens import random_networks
 from pinnsim.tree import stack
 
 NOW = jnp.zeros(())
@@ -32,27 +34,9 @@ def still(kinetics, perturbation=None):
 
 @pytest.mark.parametrize(("pair", "order", "inside"), [(Tsitouras(), 5, 5), (Rodas(), 4, 4)])
 def test_errors_shrink_at_the_order_of_theory(pair, order, inside):
-    """Global error h^order; dense output within one step h^inside. Slopes of the last halvings, within 0.6: the next
-    order still contributes at these steps (smaller ones meet rounding)."""
-    field, begin = still(toggle()), np.array([1.0, 2.0])
-    slope = jax.jit(lambda x: field(NOW, x))
-    exact = scipy.integrate.solve_ivp(
-        lambda t, x: np.asarray(slope(x)), (0, 2), begin, rtol=1e-13, atol=1e-14, method="DOP853", dense_output=True
-    ).sol
-    attempt = jax.jit(lambda x, h: pair.attempt(field, NOW, x, slope(x), h))
-    ends, insides = [], []
-    for count in (16, 32, 64):
-        h, x = 2 / count, jnp.asarray(begin)
-        tried = attempt(x, h)
-        both = Ends(x, tried.state, h * slope(x), h * slope(tried.state))
-        shares = jnp.asarray([0.2, 0.5, 0.8])
-        insides.append(max(np.abs(pair.between(s, both, tried.inside) - exact(s * h)).max() for s in shares))
-        for _ in range(count):
-            x = attempt(x, h).state
-        ends.append(np.abs(x - exact(2.0)).max())
-    assert np.log2(ends[-2] / ends[-1]) > order - 0.7
-    assert np.log2(ends[0] / ends[-1]) / 2 > order - 0.6
-    assert abs(np.log2(insides[-2] / insides[-1]) - inside) < 0.6
+    """Global error h^order; dense output within one step h^inside."""
+    found = load_experiment("solver_accuracy").orders_of(pair, [150, 300])
+    np.testing.assert_allclose(found, [order, inside], atol=0.2)
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids="-".join)
@@ -84,22 +68,7 @@ TIMES = np.array([0.0, 1e-3, 0.1, 1.0, 10.0])
 @pytest.fixture(scope="module")
 def networks():
     """Fifty random networks, perturbed; rates spread over up to six decades."""
-    plain = model_of(("unspliced", "spliced", "protein"), genes=4, unmeasured=1)
-    models, rng = [], np.random.default_rng(5)
-    for seed in range(50):
-        model = resolve(rewired(randomised(plain, seed, 0.5), seed)).kinetics
-        spread = jnp.asarray(10 ** (rng.uniform(-1, 1, 4) * (seed % 4)))
-        where = lambda k: (k.splicing, k.decay, k.synthesis)  # noqa: E731
-        models.append(eqx.tree_at(where, model, [rate * spread for rate in where(model)]))
-    states = jnp.stack([random_state(models[0], s, 1.0) for s in range(50)])
-    given = [random_perturbation(models[0].table, s, 8.0) for s in range(50)]
-    # Without dose curves and with switches at saved times, so that scipy solves smooth pieces.
-    steady = [
-        eqx.tree_at(lambda p: (p.ka, p.ke, p.start), p, (jnp.full(3, jnp.inf), jnp.zeros(3), jnp.full(3, -jnp.inf)))
-        for p in given
-    ]
-    steady = [eqx.tree_at(lambda p: p.stop, p, jnp.full(3, jnp.inf)) for p in steady]
-    return models, steady, states
+    return random_networks(50)
 
 
 def test_fifty_random_networks_agree_with_radau(networks):

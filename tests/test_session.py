@@ -1,5 +1,7 @@
 """A run of the command line begins in double precision, with a cache that may be missing; it speaks in single lines."""
 
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -72,3 +74,13 @@ def test_versions_name_what_numbers_depend_on():
     found = session.versions()
     assert set(found) == {"python", *session.PACKAGES}
     assert found["jax"] == jax.__version__
+
+
+def test_cores_become_devices_where_nothing_has_run_yet():
+    """In a process of its own, since the number of devices is fixed when it starts."""
+    code = (
+        "import os, jax; from pinnsim.session import use_cores; "
+        "cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(); "
+        "assert use_cores(1_000) == cores; assert use_cores(1) == cores == jax.local_device_count()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

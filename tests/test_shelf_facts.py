@@ -8,7 +8,8 @@ import pytest
 from pinnsim import shelf
 from pinnsim.data import carbon_shift
 from pinnsim.landscape import find_attractors
-from pinnsim.simulate import AtRest, FromSample, simulate
+from pinnsim.perturbation import Perturbation
+from pinnsim.simulate import AtRest, FromSample, simulate, stationary_covariance, steady_state
 from pinnsim.tree import lane
 
 
@@ -47,3 +48,31 @@ def test_ccpa_is_needed_by_ack_and_holds_rbs_down(shift):
     assert change["ackA"] < -0.5
     assert min(change[gene] for gene in ("rbsA", "rbsB", "rbsC", "rbsD", "msmX")) > 0.2
     assert jax.numpy.isfinite(without).all()
+
+
+def test_schlogls_system_has_the_modes_of_its_card():
+    """By detailed balance of the births and deaths in the file."""
+    system = shelf.load_system("schlogl").system
+    n = jnp.arange(1200.0)[:, None]
+    edits = Perturbation.none(system.table).at(jnp.zeros(()))
+    rates = np.asarray(jax.vmap(lambda x: system.molecular(x, edits, jnp.ones(())))(n))
+    change = system.stoichiometry()[0]
+    birth, death = rates[:, change > 0].sum(axis=1), rates[:, change < 0].sum(axis=1)
+    law = np.cumsum(np.concatenate([[0.0], np.log(birth[:-1]) - np.log(death[1:])]))
+    p = np.exp(law - law.max())
+    p /= p.sum()
+    assert [int(np.argmax(p[:256])), 256 + int(np.argmax(p[256:]))] == [82, 563]
+    assert 82 + int(np.argmin(p[82:563])) == 256
+    assert abs(p[:257].sum() - 0.2202606320) < 1e-9
+    mean = (np.arange(1200) * p).sum()
+    np.testing.assert_allclose([mean, ((np.arange(1200) - mean) ** 2 * p).sum()], [454.86134790, 39951.546743])
+
+
+def test_the_telegraph_gene_has_the_moments_of_its_card():
+    """Rates are linear, so the moments of linear noise are exact."""
+    system = shelf.load_system("telegraph").system
+    untreated = Perturbation.none(system.table)
+    rest = steady_state(system, untreated).state
+    np.testing.assert_allclose(rest, [2 / 3, 1 / 3, 10 / 3, 500 / 3], rtol=1e-9)
+    covariance = stationary_covariance(system, rest, untreated, 1.0).covariance
+    assert float(covariance[2, 2] / rest[2]) == pytest.approx(1 + 1 / 0.1725, rel=1e-9)

@@ -8,6 +8,8 @@ import pytest
 from systems import Parabola, cascade, model_of, randomised, ring, toggle
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
+from pinnsim.dynamics.motifs import telegraph
+from pinnsim.dynamics.reactions import Reaction, ReactionSystem, reaction_system
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import Outcome, steady_state
@@ -168,3 +170,85 @@ def test_gradients_are_those_of_central_differences(template) -> None:
     central = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h)
     error = np.abs(np.asarray(central) - slope[moving]).max() / np.abs(slope).max()
     assert error < 1e-6
+
+
+def cycle() -> ReactionSystem:
+    return reaction_system(
+        [Reaction("there", "A -> B", 0.7), Reaction("back", "B -> A", 0.3)], time_unit="h", start={"A": 2.0}
+    )
+
+
+def enzyme(on: float = 1e3) -> ReactionSystem:
+    """Fast and slow rates over six decades; totals E + ES and S + ES + P."""
+    return reaction_system(
+        [
+            Reaction("on", "E + S -> ES", on),
+            Reaction("off", "ES -> E + S", 1.0),
+            Reaction("make", "ES -> E + P", 10.0),
+            Reaction("back", "P -> S", 1e-3),
+        ],
+        time_unit="s",
+        start={"E": 1e-3, "S": 5.0},
+    )
+
+
+@pytest.mark.parametrize("begin", [(2.0, 0.0), (0.0, 2.0), (0.0, 0.0), (1e6, 1.0)])
+def test_a_closed_cycle_rests_with_the_totals_of_its_guess(begin) -> None:
+    k = cycle()
+    got = settle(k, Perturbation.none(k.table), jnp.asarray(begin))
+    assert int(got.outcome) == Outcome.DONE
+    np.testing.assert_allclose(got.state, np.array([0.3, 0.7]) * sum(begin), rtol=1e-12)
+
+
+def test_an_enzyme_at_rest_in_closed_form() -> None:
+    """At rest make = back: P = 1e4 ES; S = 11 ES / (1e3 E): a quadratic in ES, from the two totals."""
+    k = enzyme()
+    got = settle(k, Perturbation.none(k.table))
+    assert int(got.outcome) == Outcome.DONE
+    e, s, es, p = got.state
+    b = 10001.0 * 1e-3 + 5.0 + 0.011
+    root = (b - np.sqrt(b * b - 4 * 10001.0 * 1e-3 * 5.0)) / (2 * 10001.0)
+    np.testing.assert_allclose([es, p, e, s], [root, 1e4 * root, 1e-3 - root, 5.0 - 10001.0 * root], rtol=1e-9)
+    np.testing.assert_allclose([e + es, s + es + p], [1e-3, 5.0], rtol=1e-15, atol=1e-14)
+
+
+def test_switches_make_and_end_totals() -> None:
+    k = enzyme()
+    stopped = settle(k, Treatment.parse("reaction(back)*0").resolve(k.table))
+    np.testing.assert_allclose(stopped.state, [1e-3, 0.0, 0.0, 5.0], atol=1e-9)
+    # A held substrate is exchanged with the outside: of both totals that of the enzyme is left.
+    held = settle(k, Treatment.parse("hold(S)=2").resolve(k.table))
+    bound = 1e-3 / (1.0 + 11.0 / 2e3)
+    np.testing.assert_allclose(held.state, [1e-3 - bound, 2.0, bound, 1e4 * bound], rtol=1e-9)
+    # What is added and never lost piles up.
+    c = cycle()
+    fed = Perturbation.none(c.table)
+    fed = eqx.tree_at(lambda p: (p.drive, p.start), fed, (jnp.asarray([[1.0, 0.0]]), jnp.full(1, -jnp.inf)))
+    assert int(settle(c, fed).outcome) == Outcome.NOT_SETTLED
+
+
+def test_promoters_at_rest_and_the_derivative_by_their_number() -> None:
+    k = telegraph(2, on=0.05, off=0.1)
+    got = settle(k, Perturbation.none(k.table))
+    np.testing.assert_allclose(got.state, np.repeat([2 / 3, 1 / 3, 10 / 3, 500 / 3], 2), rtol=1e-10)
+
+    def proteins(copies: jax.Array) -> jax.Array:
+        return steady_state(k, Perturbation.none(k.table), jnp.zeros(8).at[0].set(copies)).state[6]
+
+    assert float(jax.jit(jax.grad(proteins))(jnp.asarray(1.0))) == pytest.approx(500 / 3, rel=1e-9)
+
+    def by_rate(rate: jax.Array) -> jax.Array:
+        changed = eqx.tree_at(lambda q: q.law.constant, k, k.law.constant.at[0].set(rate))
+        return steady_state(changed, Perturbation.none(k.table)).state[6]
+
+    # 500 on / (on + off): the derivative is 500 off / (on + off)^2.
+    assert float(jax.jit(jax.grad(by_rate))(jnp.asarray(0.05))) == pytest.approx(500 * 0.1 / 0.15**2, rel=1e-8)
+
+
+def test_totals_in_single_precision() -> None:
+    with jax.enable_x64(False):
+        k = cycle()
+        got = settle(k, Perturbation.none(k.table), jnp.asarray([2.0, 1.0]))
+        assert got.state.dtype == jnp.float32
+        assert int(got.outcome) == Outcome.DONE
+        np.testing.assert_allclose(got.state, [0.9, 2.1], rtol=1e-5)

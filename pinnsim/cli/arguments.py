@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pinnsim.data import Dataset
     from pinnsim.formats.bundle import Bundle
+    from pinnsim.formats.reaction_system import StoredSystem
     from pinnsim.project import Project
 
 MOST_TIMES = 10_000_000
@@ -76,6 +77,21 @@ def read_model(name: str) -> "Bundle":
     if "/" in name or "\\" in name:
         raise PinnsimError.of("E_CKPT_MISSING", f"no model bundle in '{name}': there is no such folder.")
     return shelf.load(name)
+
+
+def read_system(name: str) -> "StoredSystem | None":
+    """A reaction system by the name of its file or folder, or by its name on the shelf; `None` for other models."""
+    from pinnsim import shelf
+    from pinnsim.formats.reaction_system import holds_system, load_system
+
+    place = Path(name)
+    if place.suffix == ".toml":
+        return load_system(place)
+    if not place.is_dir():
+        if name not in shelf.models():
+            return None
+        place = shelf.path(name)
+    return load_system(place) if holds_system(place) else None
 
 
 def read_data(name: str) -> "Dataset":

@@ -15,8 +15,8 @@ from pinnsim.errors import Problems
 if TYPE_CHECKING:
     import numpy as np
 
-    from pinnsim.model import CellModel
     from pinnsim.simulate import ODE, AbstractInitial, AbstractSampler, Ensemble, LinearNoise, Moments, Simulation
+    from pinnsim.simulate.initial import Model
     from pinnsim.treatment import Treatment
 
     Result: TypeAlias = Simulation | Moments | Ensemble
@@ -94,7 +94,7 @@ class Settings(NamedTuple):
         if self.rtol is not None and not 0 < self.rtol < 1:
             problems.add("E_USAGE", f"--rtol {self.rtol:g} must be between 0 and 1.")
 
-    def completed(self, models: "Sequence[CellModel]") -> "Settings":
+    def completed(self, models: "Sequence[Model]") -> "Settings":
         """With defaults for what the method uses; `dt` as short as the fastest of the models asks for."""
         full = self
         if full.method in _OWNERS["cells"]:
@@ -126,7 +126,7 @@ def counting(settings: Settings) -> "LinearNoise | AbstractSampler":
 
 
 def run_one(
-    model: "CellModel",
+    model: "Model",
     times: "np.ndarray",
     treatments: "Sequence[Treatment]",
     initial: "AbstractInitial",
@@ -137,17 +137,19 @@ def run_one(
     import jax
 
     from pinnsim.simulate import ODE, LinearNoise, simulate
+    from pinnsim.simulate.initial import Bare
 
+    cell = model.kinetics if isinstance(model, Bare) else model
     if isinstance(solver, LinearNoise):
-        return simulate(model, times, treatments, initial=initial, method=solver)
+        return simulate(cell, times, treatments, initial=initial, method=solver)
     if isinstance(solver, ODE):
-        return simulate(model, times, treatments, initial=initial, method=solver)
+        return simulate(cell, times, treatments, initial=initial, method=solver)
     key = jax.random.key(SEED if settings.seed is None else settings.seed)
     cells = CELLS if settings.cells is None else settings.cells
-    return simulate(model, times, treatments, initial=initial, method=solver, key=key, cells=cells)
+    return simulate(cell, times, treatments, initial=initial, method=solver, key=key, cells=cells)
 
 
-def _step(model: "CellModel") -> float:
+def _step(model: "Model") -> float:
     """A tenth of the fastest time constant of the untreated model at its default state, to two digits."""
     import jax.numpy as jnp
 

@@ -20,12 +20,15 @@ def failures(results: Sequence["Result"]) -> Problems:
     """Every lane that failed, or has failed cells, by name."""
     import numpy as np
 
-    from pinnsim.simulate import Moments, Simulation
+    from pinnsim.simulate import Ensemble, Moments, Outcome, Simulation
 
+    rest = {Outcome.NOT_SETTLED: "nothing rests under what acts since ever: give such treatments a time, GENE=0@0:"}
+    courses = {Outcome.MAX_STEPS: "choose --method auto or kvaerno5, or a larger --rtol", **rest}
+    cells = {Outcome.MAX_STEPS: "lower --size, stop earlier (--times), or choose --method langevin", **rest}
     problems = Problems()
     for result in results:
         try:
-            result.raise_failures()
+            result.raise_failures(cells if isinstance(result, Ensemble) else courses)
         except PinnsimError as error:
             problems.absorb(error)
         values = np.asarray(result.mean if isinstance(result, Moments) else result.states)

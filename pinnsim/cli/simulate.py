@@ -1,25 +1,27 @@
 """`pinnsim simulate`: a model under treatments, from rest or from a first sample, by any method."""
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import check_folder, read_data, read_model, read_times
-from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SEED, Method, Settings, counting, run_one
+from pinnsim.cli.arguments import check_folder, read_data, read_model, read_system, read_times
+from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SAMPLED, SEED, Method, Settings, counting, run_one
 from pinnsim.cli.outcomes import failures, show
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
-from pinnsim.session import start
+from pinnsim.session import start, use_cores
 
 if TYPE_CHECKING:
     import xarray as xr
 
     from pinnsim.cli.methods import Result
     from pinnsim.formats.bundle import Bundle
-    from pinnsim.simulate import ODE, AtRest, FromSample
+    from pinnsim.formats.reaction_system import StoredSystem
+    from pinnsim.simulate import ODE, AbstractInitial
+    from pinnsim.simulate.initial import Model
     from pinnsim.treatment import Treatment
 
 
@@ -28,6 +30,7 @@ class Beginning(enum.StrEnum):
 
     REST = "rest"
     SAMPLE = "sample"
+    START = "start"
 
 
 class Members(enum.StrEnum):
@@ -38,7 +41,10 @@ class Members(enum.StrEnum):
 
 
 def simulate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name on the shelf, or a bundle's folder.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A name on the shelf, a bundle's folder, or a reaction system's .toml."),
+    ],
     times: Annotated[str, typer.Option(metavar="START:STOP:STEP", help="Times to report, or a list 0,5,10.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A name that ends in .zarr or .nc.")],
     treatment: Annotated[
@@ -46,8 +52,13 @@ def simulate(
         typer.Option("--treatment", "-t", metavar="TEXT", help="One lane each; repeat for more.", show_default=False),
     ] = None,
     beginning: Annotated[
-        Beginning, typer.Option("--from", help="From rest under what acts since ever, or from a measured sample.")
-    ] = Beginning.REST,
+        Beginning | None,
+        typer.Option(
+            "--from",
+            help="From rest under what acts since ever, a measured sample, or the amounts of a reaction system's file.",
+            show_default="rest; of a reaction system start",
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="CONFIG.toml", help="Whose first sample: a project file or embedded data.")
     ] = None,
@@ -111,6 +122,7 @@ def simulate(
       pinnsim simulate toggle_switch --times 0:20:0.5 --method ssa --size 20 --cells 200 --seed 1 --out cells.zarr
       pinnsim simulate toggle_switch --times 0:20:0.5 --method linear-noise --size 100 \\
           --treatment "hold(u)=9@0:10" --out noise.zarr
+      pinnsim simulate schlogl --times 0:10:0.1 --method ssa --size 1 --out schlogl.zarr
       pinnsim simulate fitted/model --times 0:150:1 --treatment "none" --treatment "ccpA=0" --out knockout.zarr
       pinnsim simulate carbon_shift --times 0:150:1 --from sample --data bsubtilis_carbon_shift --condition glc_mal \\
           --treatment "signal(glucose)=1, signal(malate)=1@0:10" --out pulse.zarr
@@ -120,7 +132,10 @@ def simulate(
       import xarray as xr; tree = xr.open_datatree("pulse.zarr", engine="zarr", consolidated=False)
     """
     start()
+    # More devices than lanes would only run copies of them. Before anything asks for a device.
+    use_cores(max(1, len(treatment or [])) * ((cells or CELLS) if method in SAMPLED else 1))
     from pinnsim.formats.simulation import save_simulation
+    from pinnsim.simulate.initial import Bare
     from pinnsim.treatment import Treatment
 
     with Problems() as problems:
@@ -130,26 +145,33 @@ def simulate(
         settings.check(problems)
         if beginning == Beginning.SAMPLE and (data is None or condition is None):
             problems.add("E_USAGE", "--from sample needs --data CONFIG.toml and --condition NAME: whose sample it is.")
-        if beginning == Beginning.REST and (data is not None or condition is not None):
+        if beginning != Beginning.SAMPLE and (data is not None or condition is not None):
             problems.add("E_USAGE", "--data and --condition name a first sample; add --from sample, or leave them out.")
         moments = _noted(lambda: read_times(times), problems)
         lanes = [_noted(partial(Treatment.parse, text), problems) for text in treatment or []]
     check_folder(out.parent)
-    bundle = read_model(model)
-    initial, own = _initial(bundle, beginning, data, condition)
+    chosen: Sequence[Model]
+    if (system := read_system(model)) is not None:
+        initial, own = _system_initial(system, beginning or Beginning.START)
+        chosen, notes = [Bare(system.system)], system.notes
+    else:
+        bundle = read_model(model)
+        initial, own = _initial(bundle, beginning or Beginning.REST, data, condition)
+        chosen, notes = (bundle.models if members == Members.ALL else bundle.models[:1]), bundle.notes
+    begins = beginning or (Beginning.REST if system is None else Beginning.START)
     given: list[Treatment] = lanes or [own]
-    chosen = bundle.models if members == Members.ALL else bundle.models[:1]
+    unit = chosen[0].kinetics.time_unit
     settings = settings.completed(chosen)
     solver = _solver(method, settings.rtol or RTOL) if method in EQUATIONS else counting(settings)
     results = [run_one(one, moments, given, initial, solver, settings) for one in chosen]
     show(results, model)
     if dt is None and settings.dt is not None:
-        typer.echo(f"--dt {settings.dt:g} {bundle.config.time_unit}, chosen from the model.")
-    _flag_extrapolation(bundle, float(moments[-1]))
+        typer.echo(f"--dt {settings.dt:g} {unit}, chosen from the model.")
+    _flag_extrapolation(notes, unit, float(moments[-1]))
     failed = failures(results)
     if keep_failed or not failed:
         tree = _tree(results, members)
-        tree.attrs |= {"model": model, **settings.notes(), "begins": beginning.value}
+        tree.attrs |= {"model": model, **settings.notes(), "begins": begins.value}
         tree.attrs |= {
             "data": data or "",
             "condition": condition or "",
@@ -174,11 +196,13 @@ def _noted(read: Callable[[], Any], problems: Problems) -> Any:
 
 def _initial(
     bundle: "Bundle", beginning: Beginning, data: str | None, condition: str | None
-) -> tuple["AtRest | FromSample", "Treatment"]:
+) -> tuple["AbstractInitial", "Treatment"]:
     """Where it starts, and the condition's own treatment."""
     from pinnsim.simulate import AtRest, FromSample
     from pinnsim.treatment import NONE
 
+    if beginning == Beginning.START:
+        raise PinnsimError.of("E_USAGE", "--from start is for reaction systems, whose file names amounts; choose rest.")
     if beginning == Beginning.REST or data is None or condition is None:
         return AtRest(), NONE
     table, dataset = bundle.network.genes, read_data(data)
@@ -201,6 +225,17 @@ def _initial(
 
     sample = np.where(dataset.mask[0, 0, 0], dataset.values[0, 0, 0], np.nan)
     return FromSample(jnp.asarray(sample)), dataset.treatments[0]
+
+
+def _system_initial(system: "StoredSystem", beginning: Beginning) -> tuple["AbstractInitial", "Treatment"]:
+    """Where a reaction system starts: its file's amounts, or rest with their conserved totals."""
+    from pinnsim.simulate import AtRest, FromState
+    from pinnsim.treatment import NONE
+
+    if beginning == Beginning.SAMPLE:
+        message = "--from sample needs a model with readings, which a reaction system has not; choose start or rest."
+        raise PinnsimError.of("E_USAGE", message)
+    return (FromState(system.system.start) if beginning == Beginning.START else AtRest()), NONE
 
 
 def _solver(method: Method, rtol: float) -> "ODE":
@@ -227,9 +262,8 @@ def _tree(results: list["Result"], members: Members) -> "xr.DataTree":
     return xr.DataTree.from_dict(nodes)
 
 
-def _flag_extrapolation(bundle: "Bundle", last: float) -> None:
+def _flag_extrapolation(notes: dict[str, Any], unit: str, last: float) -> None:
     """Says where the simulation leaves what the model was fitted to."""
-    span = bundle.notes.get("times")
+    span = notes.get("times")
     if isinstance(span, list) and len(span) == 2 and last > span[1]:
-        unit = bundle.config.time_unit
         typer.echo(f"extrapolation: the model was fitted to {span[0]:g} to {span[1]:g} {unit}; beyond is its guess.")

@@ -21,7 +21,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key
 from pinnsim.shapes import Times
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.result import Outcome, mask_failed, outcome_variable, state_nodes
+from pinnsim.simulate.result import Advice, Outcome, mask_failed, outcome_variable, state_nodes
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution
 from pinnsim.simulate.ssa import SSA
@@ -79,10 +79,10 @@ class Ensemble(eqx.Module):
         total = jnp.sum(jnp.where(kept, values, 0.0), axis=1)
         return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
 
-    def raise_failures(self) -> "Ensemble":
-        """Raises `E_SOLVER` naming each treatment with failed cells, and the way out; returns itself when all cells
-        are done."""
-        codes, reached = np.asarray(self.outcome), np.asarray(self.reached)
+    def raise_failures(self, advice: Advice | None = None) -> "Ensemble":
+        """Raises `E_SOLVER` naming each treatment with failed cells, and the way out (that of `advice`, where it has
+        one); returns itself when all cells are done."""
+        codes, reached, remedies = np.asarray(self.outcome), np.asarray(self.reached), {**_REMEDIES, **(advice or {})}
         with Problems() as problems:
             for row, name in enumerate(self.lanes):
                 for kind in sorted(set(codes[row].tolist()) - {Outcome.DONE.value}):
@@ -90,7 +90,7 @@ class Ensemble(eqx.Module):
                     problems.add(
                         "E_SOLVER",
                         f"{len(which)} of {codes.shape[1]} cells of lane '{name}' ended early (first: cell {which[0]} "
-                        f"at t={reached[row, which[0]]:.4g} {self.time_unit}): {_REMEDIES[Outcome(kind)]}.",
+                        f"at t={reached[row, which[0]]:.4g} {self.time_unit}): {remedies[Outcome(kind)]}.",
                     )
         return self
 

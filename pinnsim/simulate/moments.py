@@ -7,7 +7,7 @@ import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from pinnsim.shapes import Times
-from pinnsim.simulate.result import Outcome, is_hidden, outcome_variable, raise_failed, state_nodes
+from pinnsim.simulate.result import Advice, Outcome, is_hidden, outcome_variable, raise_failed, state_nodes
 from pinnsim.simulate.stationary import correlation_of
 
 PerSpecies = Float[Array, "lane time species"]
@@ -73,10 +73,10 @@ class Moments(eqx.Module):
     def _divisor(self) -> PerSpecies:
         return jnp.where(self._present(), self.mean, 1.0)
 
-    def raise_failures(self) -> "Moments":
-        """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes
-        are done."""
-        raise_failed(self.lanes, self.outcome, self.reached, self.stiffness, self.time_unit)
+    def raise_failures(self, advice: Advice | None = None) -> "Moments":
+        """Raises `E_SOLVER` naming every failed lane, its last time and the way out (that of `advice`, where it has
+        one); returns itself when all lanes are done."""
+        raise_failed(self.lanes, self.outcome, self.reached, self.stiffness, self.time_unit, advice)
         return self
 
     def to_xarray(self) -> xr.DataTree:

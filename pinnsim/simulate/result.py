@@ -1,6 +1,8 @@
 """Results as values: states of all lanes, an outcome for each, names and units; out to xarray."""
 
 import enum
+from collections.abc import Mapping
+from typing import TypeAlias
 
 import equinox as eqx
 import jax
@@ -34,6 +36,9 @@ class Outcome(enum.IntEnum):
         }[self]
 
 
+Advice: TypeAlias = Mapping[Outcome, str]  # the way out of each ending, where it is not Python's
+
+
 class Simulation(eqx.Module):
     """Solved lanes.
 
@@ -62,10 +67,10 @@ class Simulation(eqx.Module):
         """One species over all lanes and times, (lane, time)."""
         return self.states[..., self.species.index(species)]
 
-    def raise_failures(self) -> "Simulation":
-        """Raises `E_SOLVER` naming every failed lane, its last time and the way out; returns itself when all lanes
-        are done."""
-        raise_failed(self.lanes, self.outcome, self.reached, self.stiffness, self.time_unit)
+    def raise_failures(self, advice: Advice | None = None) -> "Simulation":
+        """Raises `E_SOLVER` naming every failed lane, its last time and the way out (that of `advice`, where it has
+        one); returns itself when all lanes are done."""
+        raise_failed(self.lanes, self.outcome, self.reached, self.stiffness, self.time_unit, advice)
         return self
 
     def to_xarray(self) -> xr.DataTree:
@@ -88,17 +93,24 @@ class Simulation(eqx.Module):
 
 
 def raise_failed(
-    lanes: tuple[str, ...], outcomes: Array, reached: Array, stiffness: tuple[float, ...], time_unit: str
+    lanes: tuple[str, ...],
+    outcomes: Array,
+    reached: Array,
+    stiffness: tuple[float, ...],
+    time_unit: str,
+    advice: Advice | None = None,
 ) -> None:
-    """Raises `E_SOLVER` naming every lane that is not done, its last time and the way out."""
+    """Raises `E_SOLVER` naming every lane that is not done, its last time and the way out: that of `advice`, or in
+    terms of Python's arguments."""
     with Problems() as problems:
         for lane, outcome, last, ratio in zip(lanes, np.asarray(outcomes), np.asarray(reached), stiffness, strict=True):
             if outcome != Outcome.DONE:
                 ended = Outcome(int(outcome))
+                remedy = (advice or {}).get(ended) or _remedy(ended, ratio)
                 problems.add(
                     "E_SOLVER",
                     f"lane '{lane}' {ended.sentence}: stopped at t={last:.4g} {time_unit}; stiffness ratio "
-                    f"~{ratio:.0e}: {_remedy(ended, ratio)}.",
+                    f"~{ratio:.0e}: {remedy}.",
                 )
 
 

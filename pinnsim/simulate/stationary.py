@@ -6,14 +6,12 @@ In the linear noise approximation (`pinnsim.simulate.linear_noise`) the covarian
 
 and what is left of a fluctuation after a time tau is `exp(J tau)` of it.
 
-Source: N. G. van Kampen, Stochastic Processes in Physics and Chemistry (2007), chapter X; for the space in which J is
-regular, C. Reder, J. Theor. Biol. 135:175 (1988).
+Source: N. G. van Kampen, Stochastic Processes in Physics and Chemistry (2007), chapter X; the space in which J is
+regular is that of `pinnsim.simulate.totals`.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
@@ -25,6 +23,7 @@ from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.shapes import Scalar, State, Times
 from pinnsim.simulate.lyapunov import lyapunov
 from pinnsim.simulate.result import Outcome
+from pinnsim.simulate.totals import reachable, with_jacobian
 
 Covariance = Float[Array, "species species"]
 
@@ -59,19 +58,13 @@ class LocalNoise(NamedTuple):
 
 def local_noise(kinetics: AbstractKinetics, time: Scalar, state: State, acting: Constant) -> LocalNoise:
     edits = acting.edits
-    force, jacobian = _with_jacobian(lambda x: kinetics.vector_field(time, x, acting), state)
+    force, jacobian = with_jacobian(lambda x: kinetics.vector_field(time, x, acting), state)
     fluctuates = kinetics.material() & ~edits.hold
     among = fluctuates[:, None] & fluctuates[None, :]
     changes = jnp.asarray(kinetics.stoichiometry(), state.dtype)
     rates = kinetics.propensities(time, jnp.where(edits.hold, edits.level, state), acting)
     noise = (changes * rates[None, :]) @ changes.T + jnp.diag(edits.drive)
     return LocalNoise(force, jnp.where(among, jacobian, 0.0), jnp.where(among, noise, 0.0), fluctuates)
-
-
-def _with_jacobian(function: Callable[[State], Array], state: State) -> tuple[Array, Array]:
-    """Value and Jacobian in one pass."""
-    push = jax.vmap(lambda tangent: jax.jvp(function, (state,), (tangent,)), out_axes=(None, -1))
-    return push(jnp.eye(state.size, dtype=state.dtype))
 
 
 def _at_rest(kinetics: AbstractKinetics, state: State, perturbation: Perturbation, time: Scalar | float) -> tuple:
@@ -101,12 +94,12 @@ def stationary_covariance(
     """
     kinetics = resolve(kinetics)
     clock, acting = _at_rest(kinetics, state, perturbation, time)
-    force, whole = _with_jacobian(lambda x: kinetics.vector_field(clock, x, acting), state)
+    force, whole = with_jacobian(lambda x: kinetics.vector_field(clock, x, acting), state)
     terms = jnp.abs(whole) @ (1.0 + jnp.abs(state))
     moving = jnp.where(force == 0, 0.0, jnp.abs(force) / terms)
     resting = jnp.all(moving <= jnp.sqrt(jnp.finfo(state.dtype).eps))
     here = local_noise(kinetics, clock, jnp.where(jnp.isfinite(state), state, 0.0), acting)
-    kept = _reachable(kinetics, clock, state, acting, here.fluctuates)
+    kept = reachable(kinetics, clock, state, acting, here.fluctuates)
     # What no reaction changes has no dynamics of its own: any decay keeps the equation regular, and its share is 0.
     pace = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(here.jacobian), axis=1)))
     still = jnp.where(pace > 0, pace, 1.0) * (jnp.eye(state.size, dtype=state.dtype) - kept)
@@ -116,23 +109,6 @@ def stationary_covariance(
     outcome = jnp.where(jnp.all(jnp.isfinite(force)), outcome, Outcome.NOT_FINITE.value).astype(int)
     covariance = solution / jnp.asarray(size, state.dtype)
     return Fluctuation(jnp.where(outcome == Outcome.DONE, covariance, jnp.nan), outcome)
-
-
-def _reachable(
-    kinetics: AbstractKinetics, time: Scalar, state: State, acting: Constant, fluctuates: Bool[Array, " species"]
-) -> Covariance:
-    """The orthogonal projector onto what running reactions and drives change, (species, species), constant."""
-    arrays, rest = eqx.partition((kinetics, time, state, acting), eqx.is_array)
-    kinetics, time, state, acting = eqx.combine(jax.lax.stop_gradient(arrays), rest)
-    rates, slopes = _with_jacobian(lambda x: kinetics.propensities(time, x, acting), state)
-    running = (rates != 0) | jnp.any((slopes != 0) & fluctuates[None, :], axis=1)
-    changes = jnp.asarray(kinetics.stoichiometry(), state.dtype)
-    changes = jnp.where(fluctuates[:, None] & running[None, :], changes, 0.0)
-    supplied = jnp.where(fluctuates & (acting.edits.drive > 0), 1.0, 0.0).astype(state.dtype)
-    # The matrix has whole numbers, so its eigenvalues are either far from 0 or 0.
-    values, vectors = jnp.linalg.eigh(changes @ changes.T + jnp.diag(supplied))
-    spanned = values > 10.0 * state.size * jnp.finfo(state.dtype).eps * jnp.maximum(values[-1], 1.0)
-    return jnp.where(spanned[None, :], vectors, 0.0) @ vectors.T
 
 
 def lagged_covariance(

@@ -10,6 +10,11 @@ the imbalance of each species over the size of the terms that must cancel in it:
 strict for slow species as for fast ones. What is not certified is never returned. The derivative with respect to
 parameters is exact (implicit function theorem: one Newton step at the solution, differentiated at constant J).
 
+Where reactions conserve totals, J is singular and there is a steady state for every value of the totals; the one
+returned has those of the guess. With the projector C onto what no running reaction changes (`pinnsim.simulate.totals`),
+`C f = 0` and `C J = 0`, so `J - c C`, c > 0, is regular where J is regular among states of equal totals, and gives the
+same steps; each step ends with `x <- x - C (x - guess)`, which undoes rounding.
+
 Source: C. T. Kelley and D. E. Keyes, SIAM J. Numer. Anal. 35:508 (1998).
 """
 
@@ -20,11 +25,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.parameter import resolve
-from pinnsim.perturbation import Perturbation
+from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate.result import Outcome
+from pinnsim.simulate.totals import reachable
 
 
 class SteadyState(NamedTuple):
@@ -44,7 +51,7 @@ def steady_state(
     max_steps: int = 400,
 ) -> SteadyState:
     """The steady state that the cell reaches from `guess` under the phases that are on at `time` (default: those that
-    act since ever).
+    act since ever). Conserved totals are those of `guess`, and the derivative with respect to them is exact too.
 
     **Returns** `SteadyState`; `outcome` is `NOT_SETTLED` (and the state NaN) when no certified steady state was found.
     """
@@ -64,21 +71,37 @@ def steady_state(
     frozen_acting, frozen_kinetics = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     edits = frozen_acting.at(clock)
     begin = jax.lax.stop_gradient(jnp.where(edits.hold, edits.level, guess))
+    unit = jnp.eye(guess.size, dtype=guess.dtype)
+    free = material & ~edits.hold
+    # Every abundance of gene kinetics has a loss of its own. Elsewhere reactions are asked where nothing is absent.
+    present = jnp.where(material, jnp.maximum(begin, 0.0) + 1.0, begin)
+    conserved = (
+        None
+        if isinstance(kinetics, GeneKinetics)
+        else jnp.diag(free.astype(guess.dtype)) - reachable(frozen_kinetics, clock, present, Constant(edits), free)
+    )
+
+    def astray(state: State) -> State:
+        return jnp.zeros_like(state) if conserved is None else conserved @ (state - begin)
+
+    def regular(jacobian: Array) -> Array:
+        return jacobian if conserved is None else jacobian - conserved / shortest
 
     def imbalance(state: State, force: State, jacobian: Array) -> Scalar:
-        return jnp.max(jnp.where(force == 0, 0.0, jnp.abs(force) / (jnp.abs(jacobian) @ (1.0 + jnp.abs(state)))))
+        moving = jnp.where(force == 0, 0.0, jnp.abs(force) / (jnp.abs(jacobian) @ (1.0 + jnp.abs(state))))
+        return jnp.maximum(jnp.max(moving), jnp.max(jnp.abs(astray(state))) / (1.0 + jnp.max(jnp.abs(state))))
 
     def matrix(state: State) -> Array:
         jacobian = jax.jacfwd(lambda x: flow(x, frozen_acting, frozen_kinetics))(state)
         # What is held, or never changes, has no equation of its own: unit rows keep the matrix regular.
         still = edits.hold | jnp.all(jacobian == 0, axis=1)
-        return jnp.where(still[:, None], -jnp.eye(state.size, dtype=state.dtype), jacobian)
+        return jnp.where(still[:, None], -unit, jacobian)
 
     def step(carry: tuple) -> tuple:
         count, state, force, pace, _ = carry
         jacobian = matrix(state)
-        change = jnp.linalg.solve(jnp.eye(state.size, dtype=state.dtype) / pace - jacobian, force)
-        moved = state + change
+        moved = state + jnp.linalg.solve(unit / pace - regular(jacobian), force)
+        moved = moved - astray(moved)
         moved = jnp.where(material, jnp.maximum(moved, 0.0), moved)
         new_force = flow(moved, frozen_acting, frozen_kinetics)
         good = jnp.all(jnp.isfinite(new_force))
@@ -111,10 +134,16 @@ def steady_state(
     state = jax.lax.stop_gradient(state)
     jacobian = jax.lax.stop_gradient(matrix(state))
     force = flow(state, acting, kinetics)
-    exact = jnp.where(edits.hold, acting.at(clock).level, state - jnp.linalg.solve(jacobian, force))
+    if conserved is not None:
+        # In value nothing: what the totals of the guess change.
+        force = force + conserved @ (guess - jax.lax.stop_gradient(guess)) / shortest
+    last = jnp.linalg.solve(regular(jacobian), force)
+    exact = jnp.where(edits.hold, acting.at(clock).level, state - last)
     # Clipped in value only: a species that is just absent still has its full derivative.
     exact = jnp.where(material, exact - jax.lax.stop_gradient(jnp.minimum(exact, 0.0)), exact)
-    settled = (imbalance(state, force, jacobian) <= 1e3 * eps) & jnp.all(jnp.isfinite(exact))
+    # What piles up for ever is balanced but for rounding once it is large enough; a Newton step from there goes far.
+    near = jnp.all(jnp.abs(last) <= 1e-3 * (1.0 + jnp.abs(state)))
+    settled = (imbalance(state, force, jacobian) <= 1e3 * eps) & near & jnp.all(jnp.isfinite(exact))
     residual = jnp.max(jnp.abs(force) / (1.0 + jnp.abs(state)))
     outcome = jnp.where(settled, Outcome.DONE, Outcome.NOT_SETTLED)
     return SteadyState(jnp.where(settled, exact, jnp.nan), residual, outcome)
