@@ -227,13 +227,13 @@ def program_of(
     """What all lanes share, checked and on the device."""
     start = np.asarray(state, dtype=float)
     require_states(start[None], kinetics, "state")
-    zero, slope, begin = _linear(as_treatment(template), kinetics)
+    zero, slope, begin = linear_in_dose(as_treatment(template), kinetics)
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
     acting = resolved(background, kinetics)
     return Program(kinetics, jnp.asarray(start), zero, slope, acting, jnp.asarray(begin), jnp.asarray(points), method)
 
 
-def _linear(template: Treatment, kinetics: AbstractKinetics) -> tuple[Perturbation, Perturbation, float]:
+def linear_in_dose(template: Treatment, kinetics: AbstractKinetics) -> tuple[Perturbation, Perturbation, float]:
     """The template's arrays as `zero + dose * slope`, and when it begins."""
     with Problems() as problems:
         if not template.edits:
