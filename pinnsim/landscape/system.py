@@ -22,7 +22,7 @@ from jaxtyping import Array, Float
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, did_you_mean
 from pinnsim.landscape.coordinates import Numbers, frozen, kinetics_of, require_states, resolved
-from pinnsim.landscape.push import linear_in_dose
+from pinnsim.landscape.dosage import linear_in_dose
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Constant, Edits, Perturbation
 from pinnsim.shapes import Scalar, State
