@@ -128,7 +128,9 @@ def minimum_action(
         raise PinnsimError.of(
             "E_SOLVER", "No path came to rest; give more `iterations`, or states that are fixed points of the flow."
         )
-    whole = tuple(dataclasses.replace(p, points=np.asarray(jax.vmap(system.state)(p.points))) for p in found)
+    whole = tuple(
+        dataclasses.replace(p, points=np.asarray(jax.vmap(system.state)(jnp.asarray(p.points)))) for p in found
+    )
     return MinimumAction(whole, straight, system.kinetics.table.species)
 
 
@@ -188,7 +190,7 @@ def _relaxed(
         def iterate(carry: tuple) -> tuple:
             number, path, _ = carry
             new, pace = _iteration(system, noise, path)
-            new = _equally_spaced(jnp.where(amounts[None], jnp.maximum(new, 0.0), new))
+            new = equally_spaced(jnp.where(amounts[None], jnp.maximum(new, 0.0), new))
             length = jnp.sum(jnp.linalg.norm(jnp.diff(new, axis=0), axis=1))
             return number + 1, new, jnp.max(jnp.abs(new - path)) / (pace * length)
 
@@ -243,7 +245,7 @@ def _iteration(system: System, noise: AbstractNoise, path: Path) -> tuple[Path, 
     return jnp.concatenate([path[:1], new, path[-1:]]), pace
 
 
-def _equally_spaced(path: Path) -> Path:
+def equally_spaced(path: Path) -> Path:
     """The same curve with points at equal distances along it."""
     steps = jnp.linalg.norm(jnp.diff(path, axis=0), axis=1)
     upto = jnp.concatenate([jnp.zeros(1, path.dtype), jnp.cumsum(steps)])
@@ -253,9 +255,7 @@ def _equally_spaced(path: Path) -> Path:
 
 
 @eqx.filter_jit
-def _actions(
-    system: System, noise: AbstractNoise, paths: Float[Array, "lane point free"]
-) -> Float[Array, " lane"]:
+def _actions(system: System, noise: AbstractNoise, paths: Float[Array, "lane point free"]) -> Float[Array, " lane"]:
     def one(path: Path) -> Scalar:
         fine, coarse = _one_action(system, noise, path), _one_action(system, noise, path[::2])
         return (4.0 * fine - coarse) / 3.0

@@ -7,9 +7,9 @@ From many quasi-random starts (Sobol points, log-uniform in abundance) two quest
    its share of the box of starts. A start that still moves is reported as a cycle (it came back to where it was, with
    undiminished swing), which is then closed exactly (`pinnsim.landscape.cycles`), or as not settled; it is never
    counted as resting anywhere.
-2. *Which other fixed points are there?* Newton-like iteration from the starts themselves, and from the middle between
-   every two valleys, also converges to saddles and peaks, which the flow leaves. So it is never used to decide
-   whether a point is stable, nor whose valley a start belongs to.
+2. *Which other fixed points are there?* Deflated Newton iterations (`pinnsim.landscape.roots`) from the starts
+   themselves, and from the middle between every two valleys, also converge to saddles and peaks, which the flow leaves.
+   So they never decide whether a point is stable, nor whose valley a start belongs to.
 
 What a fixed point must show to be counted, and when it is called stable, is in `pinnsim.landscape.fixed_points`.
 
@@ -41,6 +41,7 @@ from pinnsim.landscape.coordinates import (
 )
 from pinnsim.landscape.cycles import Cycle, close_orbit, period_of
 from pinnsim.landscape.fixed_points import FixedPoints, jacobian_at
+from pinnsim.landscape.roots import search
 from pinnsim.landscape.starts import box_points, probes_of
 from pinnsim.landscape.system import system_of
 from pinnsim.model import CellModel
@@ -191,8 +192,7 @@ def find_attractors(
             circles[k] = _circle(kinetics, acting, ends[k], period, cycles) if ok and round_ else -1
             arrives[k] = _arrival(points, ends[k]) if ok and not round_ else -1
             motion[k] = FAILED if not ok else CYCLE if round_ else SETTLED if arrives[k] >= 0 else MOVING
-    for guess in probes_of(begin[:probes], points):
-        points.polish(guess)
+    search(points, np.array(probes_of(begin[:probes], points)))
     found = _collect(points, tuple(map(str, motion)), arrives, ends, span)
     return dataclasses.replace(found, cycles=tuple(cycles), circles=circles)
 
@@ -209,6 +209,14 @@ def _circle(
         return -1
     cycles.append(found)
     return len(cycles) - 1
+
+
+def follow(
+    kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the flow brings states within `span`, (state, species), and whether each could be solved."""
+    ends, _, solved, _ = _follow_all(kinetics, acting, method, states, span, chunk_size(len(states), 16))
+    return ends, solved
 
 
 def _follow_all(
