@@ -145,6 +145,15 @@ def test_a_cycle_is_called_a_cycle():
     assert not found.stable.any()
     assert found.stability == ("saddle",)
     assert "16 starts cycle" in found.describe()
+    (cycle,) = found.cycles
+    assert abs(cycle.period - 4.95825812) < 1e-8
+    # By scipy's DOP853 at rtol 1e-13 with events at the extremes.
+    np.testing.assert_allclose(cycle.low, 0.65152678, atol=1e-8)
+    np.testing.assert_allclose(cycle.high, 5.49417971, atol=1e-8)
+    assert cycle.stable
+    assert np.abs(cycle.multipliers).max() < 1
+    assert set(found.circles) == {0}
+    assert "stable cycle C1 of period 4.95826 h" in found.describe()
 
 
 def test_one_species_and_its_saddle():

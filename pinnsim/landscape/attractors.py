@@ -5,10 +5,11 @@ From many quasi-random starts (Sobol points, log-uniform in abundance) two quest
 1. *Which valleys are there, and how wide?* Every start is followed along the cell's own flow for a long time and the
    point where it came to rest is polished by Newton's method. The share of starts that arrives in a valley estimates
    its share of the box of starts. A start that still moves is reported as a cycle (it came back to where it was, with
-   undiminished swing) or as not settled; it is never counted as resting anywhere.
-2. *Which other fixed points are there?* Newton-like iteration from the starts themselves, and from the middle between
-   every two valleys, also converges to saddles and peaks, which the flow leaves. So it is never used to decide
-   whether a point is stable, nor whose valley a start belongs to.
+   undiminished swing), which is then closed exactly (`pinnsim.landscape.cycles`), or as not settled; it is never
+   counted as resting anywhere.
+2. *Which other fixed points are there?* Deflated Newton iterations (`pinnsim.landscape.roots`) from the starts
+   themselves, and from the middle between every two valleys, also converge to saddles and peaks, which the flow leaves.
+   So they never decide whether a point is stable, nor whose valley a start belongs to.
 
 What a fixed point must show to be counted, and when it is called stable, is in `pinnsim.landscape.fixed_points`.
 
@@ -38,8 +39,11 @@ from pinnsim.landscape.coordinates import (
     require_states,
     resolved,
 )
+from pinnsim.landscape.cycles import Cycle, close_orbit, period_of
 from pinnsim.landscape.fixed_points import FixedPoints, jacobian_at
+from pinnsim.landscape.roots import search
 from pinnsim.landscape.starts import box_points, probes_of
+from pinnsim.landscape.system import system_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
@@ -49,6 +53,7 @@ from pinnsim.treatment import NONE, Treatment
 SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
 _WINDOW = 256  # states looked at to tell a cycle from a slow approach
 _ARRIVED = 0.05  # largest distance (log abundance) between where the flow ended and the fixed point it is counted for
+_ON_CYCLE = 0.02  # a state so near a known cycle, in units of its swing, is on it
 _STILL = 1e-3  # a coordinate that swings less than this rests
 _LIFETIMES = 12.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-12
 _LONGER = 3.0  # a start that is not at rest after `settle` is followed this many times longer again
@@ -68,6 +73,8 @@ class Attractors:
     - `starts`: (point,), how many starts the flow brought there (0 for all but attractors).
     - `motion`: (start,), "settled", "cycle", "not settled" or "failed"; `arrives`: (start,), the point, or -1.
     - `ends`: (start, species), where the flow had brought each start; `settle`: how long it was followed at first.
+    - `cycles`: limit cycles on which starts ended, with their periods and Floquet multipliers; `circles`: (start,), the
+      cycle, or -1.
     """
 
     states: np.ndarray
@@ -83,6 +90,8 @@ class Attractors:
     settle: float
     species: tuple[str, ...]
     time_unit: str
+    cycles: tuple[Cycle, ...] = ()
+    circles: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
 
     @property
     def stable(self) -> np.ndarray:
@@ -117,6 +126,7 @@ class Attractors:
         parts = [f"{stable} attractor{'s' * (stable != 1)} from {count} starts"]
         if others:
             parts.append(f"{others} other fixed point{'s' * (others != 1)}")
+        parts += [f"{c.stability} cycle {c.name} of period {c.period:.6g} {self.time_unit}" for c in self.cycles]
         texts = {CYCLE: "cycle", MOVING: "did not settle (cycle or too slow)", FAILED: "could not be solved"}
         parts += [f"{n} starts {text}" for kind, text in texts.items() if (n := self.motion.count(kind))]
         return ", ".join(parts) + "."
@@ -167,30 +177,58 @@ def find_attractors(
     span = _LIFETIMES / _slowest_rate(kinetics, acting) if settle is None else float(settle)
     points = FixedPoints(kinetics, acting, tolerance)
     size = chunk_size(len(begin), batch_size)
+    circles = np.full(len(begin), -1)
+    cycles: list[Cycle] = []
     # All starts are followed; those that are not at rest by then go on for longer, watched for a cycle.
-    ends, _, solved = _follow_all(kinetics, acting, method, begin, span, size)
+    ends, _, solved, _ = _follow_all(kinetics, acting, method, begin, span, size)
     arrives = np.array([_arrival(points, end) if ok else -1 for end, ok in zip(ends, solved, strict=True)])
     motion = np.where(solved, SETTLED, FAILED).astype(object)
     late = np.flatnonzero(solved & (arrives < 0))
     if len(late):
         # An attractor may be slower than the default state made believe.
         span_left = max(_LONGER * span, _LIFETIMES / points.slowest_rate())
-        ends[late], turning, still_solved = _follow_all(kinetics, acting, method, ends[late], span_left, size)
-        for k, round_, ok in zip(late, turning, still_solved, strict=True):
+        ends[late], turning, still_solved, periods = _follow_all(kinetics, acting, method, ends[late], span_left, size)
+        for k, round_, ok, period in zip(late, turning, still_solved, periods, strict=True):
+            circles[k] = _circle(kinetics, acting, ends[k], period, cycles) if ok and round_ else -1
             arrives[k] = _arrival(points, ends[k]) if ok and not round_ else -1
             motion[k] = FAILED if not ok else CYCLE if round_ else SETTLED if arrives[k] >= 0 else MOVING
-    for guess in probes_of(begin[:probes], points):
-        points.polish(guess)
-    return _collect(points, tuple(map(str, motion)), arrives, ends, span)
+    search(points, np.array(probes_of(begin[:probes], points)))
+    found = _collect(points, tuple(map(str, motion)), arrives, ends, span)
+    return dataclasses.replace(found, cycles=tuple(cycles), circles=circles)
+
+
+def _circle(
+    kinetics: AbstractKinetics, acting: Perturbation, end: np.ndarray, period: float, cycles: list[Cycle]
+) -> int:
+    """The cycle on which the flow has ended, closed when it is new, or -1."""
+    for number, cycle in enumerate(cycles):
+        if cycle.gap(end) < _ON_CYCLE:
+            return number
+    found = close_orbit(system_of(kinetics, acting, end), end, period, 1e-9, f"C{len(cycles) + 1}")
+    if found is None or found.stability == "unstable" or found.gap(end) > _ARRIVED:
+        return -1
+    cycles.append(found)
+    return len(cycles) - 1
+
+
+def follow(
+    kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the flow brings states within `span`, (state, species), and whether each could be solved."""
+    ends, _, solved, _ = _follow_all(kinetics, acting, method, states, span, chunk_size(len(states), 16))
+    return ends, solved
 
 
 def _follow_all(
     kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each state: where it is after `span`, whether it goes round by then, and whether it could be solved."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """For each state: where it is after `span`, whether it goes round by then, whether it could be solved, and the
+    period, roughly."""
     chunks = in_chunks([states], size)
-    end, turning, solved = out_of_chunks(_follow(kinetics, acting, jnp.asarray(span), method, *chunks), len(states))
-    return end.copy(), turning, solved
+    end, turning, solved, period = out_of_chunks(
+        _follow(kinetics, acting, jnp.asarray(span), method, *chunks), len(states)
+    )
+    return end.copy(), turning, solved, period
 
 
 @eqx.filter_jit
@@ -200,15 +238,16 @@ def _follow(
     span: Scalar,
     method: ODE,
     states: Float[Array, "chunk lane species"],
-) -> tuple[Float[Array, "chunk lane species"], Array, Array]:
+) -> tuple[Float[Array, "chunk lane species"], Array, Array, Array]:
     # The first third is left out of the window, so that a transient does not hide a cycle.
     times, floor, material = jnp.linspace(span / 3.0, span, _WINDOW), floors(kinetics), kinetics.material()
 
-    def one(state: State) -> tuple[State, Array, Array]:
+    def one(state: State) -> tuple[State, Array, Array, Array]:
         solution = solve(kinetics, times, acting, state, method, start=jnp.zeros(()))
         window = jnp.where(material, jnp.maximum(solution.states, 0.0), solution.states)
         ok = (solution.outcome == Outcome.DONE) & jnp.all(jnp.isfinite(window))
-        return window[-1], ok & _goes_round(coordinates(window, floor, material)), ok
+        course = coordinates(window, floor, material)
+        return window[-1], ok & _goes_round(course), ok, period_of(times, course)
 
     return jax.lax.map(jax.vmap(one), states)
 

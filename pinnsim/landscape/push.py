@@ -10,7 +10,6 @@ dose x number too, so a template `SPI1*1` at dose 4 is a four-fold over-expressi
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 import equinox as eqx
@@ -35,11 +34,12 @@ from pinnsim.landscape.coordinates import (
     require_states,
     resolved,
 )
+from pinnsim.landscape.dosage import linear_in_dose
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import ODE, Outcome, solve
-from pinnsim.treatment import NONE, Edit, Treatment, as_treatment
+from pinnsim.treatment import NONE, Treatment, as_treatment
 
 NOWHERE = -1  # no known attractor within the threshold
 
@@ -227,49 +227,10 @@ def program_of(
     """What all lanes share, checked and on the device."""
     start = np.asarray(state, dtype=float)
     require_states(start[None], kinetics, "state")
-    zero, slope, begin = _linear(as_treatment(template), kinetics)
+    zero, slope, begin = linear_in_dose(as_treatment(template), kinetics)
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
     acting = resolved(background, kinetics)
     return Program(kinetics, jnp.asarray(start), zero, slope, acting, jnp.asarray(begin), jnp.asarray(points), method)
-
-
-def _linear(template: Treatment, kinetics: AbstractKinetics) -> tuple[Perturbation, Perturbation, float]:
-    """The template's arrays as `zero + dose * slope`, and when it begins."""
-    with Problems() as problems:
-        if not template.edits:
-            problems.add(
-                "E_USAGE", "Argument `template` is empty; give the push at dose 1, for example 'drive(GATA1)=1'."
-            )
-        begins = {0.0 if math.isinf(e.start) else e.start for e in template.edits}
-        if len(begins) > 1 or any(e.stop != math.inf for e in template.edits):
-            problems.add("E_USAGE", f"Template '{template}' needs one start and no stop: durations are swept.")
-    (begin,) = begins
-
-    def at(dose: float) -> Perturbation:
-        def scale(edit: Edit) -> Edit:
-            if edit.dose.ic50 > 0:
-                edit = dataclasses.replace(edit, dose=dataclasses.replace(edit.dose, dose=dose * edit.dose.dose))
-            else:
-                edit = dataclasses.replace(edit, value=dose * edit.value)
-            return dataclasses.replace(edit, start=begin)
-
-        return Treatment(tuple(map(scale, template.edits))).resolve(kinetics.table)
-
-    one, two, three = at(1.0), at(2.0), at(3.0)
-    slope = jax.tree.map(_difference, two, one)
-    zero = jax.tree.map(lambda a, s: a - s, one, slope)
-    straight = jax.tree.map(lambda z, s, c: jnp.allclose(z + 3.0 * s, c, equal_nan=True), zero, slope, three)
-    if not all(bool(leaf) for leaf in jax.tree.leaves(straight)):
-        raise PinnsimError.of(
-            "E_USAGE",
-            f"Template '{template}' is not proportional to its dose (two edits of one rate, or rnai); write one edit.",
-        )
-    return zero, slope, begin
-
-
-def _difference(a: Array, b: Array) -> Array:
-    """a - b, where infinities (times, absorption at once) do not change."""
-    return jnp.where(a == b, 0.0, a - b)
 
 
 def sweep(
