@@ -60,7 +60,7 @@ def coverage(evaluation: Evaluation, predictions: Sequence[Prediction]) -> Cover
     likelihood = resolve(evaluation.prior.center.observation.likelihood)
     means, sds, truths, masks = [], [], [], []
     for p in predictions:
-        error = np.asarray(likelihood.standard_deviation(jnp.asarray(p.times)))[:, None]
+        error = np.asarray(likelihood.standard_deviation(jnp.asarray(p.times), jnp.asarray(p.mean)))
         means.append(p.mean[1:])
         sds.append(np.sqrt(error**2 + p.members.var(axis=0))[1:])
         truths.append(p.truth[1:])

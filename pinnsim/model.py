@@ -23,7 +23,7 @@ from pinnsim.dynamics.regulation import AbstractPromoter, HillAverage, Promoter,
 from pinnsim.dynamics.residual import AbstractResidual, NoResidual, mlp_residual
 from pinnsim.errors import PinnsimError, first
 from pinnsim.network import Network
-from pinnsim.observation import ArrayReadout, Correlated, Gaussian, IdentityReadout, Observation, StudentT
+from pinnsim.observation import LikelihoodConfig, Observation, ReadoutConfig, observation_of, observation_spreads
 from pinnsim.parameter import Parameter, frozen, interval, positive
 from pinnsim.prior import KineticPrior, rate_of
 from pinnsim.table import Table
@@ -87,31 +87,6 @@ class ResidualConfig(_Section):
     gate: Fraction = 0.1
     bound: Positive = 2.0
     weight_sd: Positive = 1.0
-
-
-class ReadoutConfig(_Section):
-    """What the instrument does: `array` is log2 with saturation (floor and ceiling in log2 units; `offset` is the
-    reading at abundance 1)."""
-
-    kind: Literal["identity", "array"] = "identity"
-    offset: float = 16.5
-    floor: float = 0.0
-    ceiling: float = 20.0
-    offset_sd: NonNegative = 0.0
-    scale_sd: NonNegative = 0.0
-
-
-class LikelihoodConfig(_Section):
-    """How far readings may lie from predictions; `correlated` adds a model error that lasts `correlation_time` and is
-    largest just after a switch."""
-
-    kind: Literal["gaussian", "student_t", "correlated"] = "gaussian"
-    sd: Positive = 0.3
-    df: Positive = 4.0
-    early_sd: NonNegative = 0.8
-    late_sd: NonNegative = 0.4
-    settling_time: Positive = 30.0
-    correlation_time: Positive = 30.0
 
 
 class ModelConfig(_Section):
@@ -185,9 +160,7 @@ def build(config: ModelConfig, network: Network, prior: KineticPrior, *, key: PR
             "genes=network.genes.",
         )
     kinetics = _kinetics(config, network, prior, jax.random.key(0) if key is None else key)
-    model = CellModel(
-        kinetics, Observation(_readout(config.readout, len(network.genes)), _likelihood(config.likelihood))
-    )
+    model = CellModel(kinetics, observation_of(config.readout, config.likelihood, len(network.genes)))
     return ModelPrior(model, _spread(model, config, prior))
 
 
@@ -292,36 +265,9 @@ def _residual(config: ResidualConfig, regulators: int, inputs: int, genes: int, 
     )
 
 
-def _readout(config: ReadoutConfig, genes: int) -> ArrayReadout | IdentityReadout:
-    if config.kind == "identity":
-        return IdentityReadout()
-    return ArrayReadout(
-        jnp.full(genes, config.offset, dtype=float),
-        positive(np.ones(genes)),
-        frozen(config.floor),
-        frozen(config.ceiling),
-    )
-
-
-def _likelihood(config: LikelihoodConfig) -> Gaussian | StudentT | Correlated:
-    sd, df = frozen(config.sd), frozen(config.df)
-    if config.kind == "gaussian":
-        return Gaussian(sd)
-    if config.kind == "student_t":
-        return StudentT(sd, df)
-    return Correlated(
-        sd,
-        df,
-        frozen(config.early_sd),
-        frozen(config.late_sd),
-        frozen(config.settling_time),
-        frozen(config.correlation_time),
-    )
-
-
 def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellModel:
     """Prior standard deviations of all unconstrained parameters: 0 unless said otherwise here."""
-    regulation, readout = config.regulation, config.readout
+    regulation = config.regulation
     spread = jax.tree.map(lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, model)
     k = spread.kinetics
     hidden = int(np.asarray(model.kinetics.hidden.tau.raw).size) - len(model.table.genes) * regulation.own_inputs
@@ -351,11 +297,7 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
     ]
     if k.translation is not None:
         chosen.append((k.translation.raw, config.translation_sd))
-    if config.readout.kind == "array":
-        chosen += [
-            (spread.observation.readout.offset, readout.offset_sd),
-            (spread.observation.readout.scale.raw, readout.scale_sd),
-        ]
+    chosen += observation_spreads(spread.observation, config.readout, config.likelihood)
     if config.residual.kind == "mlp":
         weights = jax.tree.leaves(eqx.filter(k.residual.network, eqx.is_inexact_array))
         chosen += [(leaf, config.residual.weight_sd) for leaf in weights] + [(k.residual.gate.raw, 1.0)]

@@ -17,7 +17,7 @@ from pathlib import Path
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("shapes", "units", "errors", "texttable", "tree", "parameter", "store", "precision", "lanes", "random"),
     ("network", "table", "data", "treatment", "perturbation", "prior"),
-    ("dynamics", "observation", "model"),
+    ("dynamics", "distance", "observation", "model"),
     ("simulate",),
     ("fit", "score", "operator"),
     ("landscape",),

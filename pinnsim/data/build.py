@@ -143,10 +143,10 @@ def checked_arrays(
         problems.raise_any()
 
     before = len(problems.found)
-    grid = np.array(np.broadcast_to(_as_numbers(problems, times, "times", "E_TIME_UNIT"), (shape[0], n_times)))
+    grid = np.array(np.broadcast_to(as_numbers(problems, times, "times", "E_TIME_UNIT"), (shape[0], n_times)))
     times_read = len(problems.found) == before
-    value = _as_numbers(problems, values, "values", "E_DATA_TYPE")
-    spread = np.full(shape, np.nan) if sd is None else _as_numbers(problems, sd, "sd", "E_DATA_TYPE")
+    value = as_numbers(problems, values, "values", "E_DATA_TYPE")
+    spread = np.full(shape, np.nan) if sd is None else as_numbers(problems, sd, "sd", "E_DATA_TYPE")
     if "E_DATA_TYPE" in problems.codes:
         problems.raise_any()
     seen = np.ones(shape, dtype=bool) if mask is None else np.array(mask, dtype=bool)
@@ -236,7 +236,8 @@ def names_distinct(
         check.check_named(problems, names, axis)
 
 
-def _as_numbers(problems: Problems, array: Any, name: str, code: str) -> np.ndarray:
+def as_numbers(problems: Problems, array: Any, name: str, code: str) -> np.ndarray:
+    """`array` as floats; adds `code` and returns NaN where it holds something else."""
     raw = np.asarray(array)
     if raw.dtype.kind in "iufb":
         return raw.astype(np.float64)

@@ -22,6 +22,8 @@ _READOUTS = {
     "identity": "reading = abundance",
     "array": "reading = ceiling - softplus(2 (ceiling - w)) / 2, w = log2(2^floor + 2^z), "
     "z = offset + scale log2(abundance)",
+    "linear": "reading = background + scale abundance",
+    "cycles": "reading = offset - log(abundance) / log(1 + efficiency)",
 }
 _PROMOTERS = {
     "thermodynamic": "a = sigmoid(basal + sum over edges of log((1 + omega theta) / (1 + theta)) + inputs + residual)",

@@ -58,8 +58,9 @@ class Correlated(AbstractLikelihood):
         sd = jnp.broadcast_to(self.sd, readings.shape[1:])
         return jax.vmap(one_gene, in_axes=(1, 1, 1, 0))(residual, mask, measured_sd, sd)
 
-    def standard_deviation(self, times: Times) -> Times:
-        return jnp.sqrt(self._model_error(times) ** 2 + jnp.mean(self.sd) ** 2) * student_t_width(self.df)
+    def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
+        own = jnp.broadcast_to(self.sd, predictions.shape)
+        return jnp.sqrt(self._model_error(times)[:, None] ** 2 + own**2) * student_t_width(self.df)
 
     def _model_error(self, times: Times) -> Times:
         return self.early_sd * jnp.exp(-(times - times[0]) / self.settling_time) + self.late_sd

@@ -12,16 +12,16 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from pinnsim.parameter import Parameter
 from pinnsim.shapes import PerGene, Readings, Scalar, Times
 
+Exposure = Float[Array, " time"]
+
 
 class AbstractLikelihood(eqx.Module):
     """Log density of one culture's readings given predictions, per gene."""
-
-    sd: eqx.AbstractVar[Parameter]
 
     @abc.abstractmethod
     def log_density(
@@ -35,9 +35,9 @@ class AbstractLikelihood(eqx.Module):
         """
 
     @abc.abstractmethod
-    def standard_deviation(self, times: Times) -> Times:
-        """Standard deviation of a reading about its prediction, (time,), for predictive intervals; infinite where it
-        does not exist (Student-t with df <= 2)."""
+    def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
+        """Standard deviation of a reading about its prediction, (time, gene), for predictive intervals; infinite where
+        it does not exist (Student-t with df <= 2)."""
 
 
 class Gaussian(AbstractLikelihood):
@@ -48,12 +48,12 @@ class Gaussian(AbstractLikelihood):
     def log_density(
         self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
     ) -> PerGene:
-        spread = _spread(self.sd, measured_sd)
+        width = spread(self.sd, measured_sd)
         seen = jnp.where(mask, readings, predictions)
-        return jnp.sum(jnp.where(mask, jax.scipy.stats.norm.logpdf(seen, predictions, spread), 0.0), axis=0)
+        return jnp.sum(jnp.where(mask, jax.scipy.stats.norm.logpdf(seen, predictions, width), 0.0), axis=0)
 
-    def standard_deviation(self, times: Times) -> Times:
-        return jnp.full_like(times, jnp.mean(self.sd))
+    def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
+        return jnp.broadcast_to(self.sd, predictions.shape)
 
 
 class StudentT(AbstractLikelihood):
@@ -66,12 +66,17 @@ class StudentT(AbstractLikelihood):
     def log_density(
         self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
     ) -> PerGene:
-        spread = _spread(self.sd, measured_sd)
+        width = spread(self.sd, measured_sd)
         seen = jnp.where(mask, readings, predictions)
-        return jnp.sum(jnp.where(mask, jax.scipy.stats.t.logpdf(seen, self.df, predictions, spread), 0.0), axis=0)
+        return jnp.sum(jnp.where(mask, jax.scipy.stats.t.logpdf(seen, self.df, predictions, width), 0.0), axis=0)
 
-    def standard_deviation(self, times: Times) -> Times:
-        return jnp.full_like(times, jnp.mean(self.sd) * student_t_width(self.df))
+    def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
+        return jnp.broadcast_to(self.sd * student_t_width(self.df), predictions.shape)
+
+
+def exposed(predictions: Readings, exposure: Exposure | None) -> Readings:
+    """Expected readings of samples with these size factors, (time,); `None` where there is nothing to multiply."""
+    return predictions if exposure is None else predictions * exposure[:, None]
 
 
 def student_t_width(df: Parameter) -> Scalar:
@@ -79,5 +84,6 @@ def student_t_width(df: Parameter) -> Scalar:
     return jnp.where(df > 2, jnp.sqrt(df / jnp.where(df > 2, df - 2, 1.0)), jnp.inf)
 
 
-def _spread(sd: Parameter, measured_sd: Readings) -> Readings:
+def spread(sd: Parameter, measured_sd: Readings) -> Readings:
+    """Own and measured standard deviation together, (time, gene)."""
     return jnp.sqrt(jnp.broadcast_to(sd, measured_sd.shape) ** 2 + measured_sd**2)

@@ -25,7 +25,7 @@ _LEAST = 1e-12  # abundance whose logarithm stands for "none"
 
 
 class AbstractReadout(eqx.Module):
-    """A gene-wise monotone map from abundance to reading."""
+    """A gene-wise monotone map from abundance to reading (threshold cycles fall, all others rise)."""
 
     @abc.abstractmethod
     def __call__(self, abundance: PerGene) -> PerGene:
@@ -71,3 +71,42 @@ class ArrayReadout(AbstractReadout):
         lifted = jnp.maximum(lifted, self.floor + _MARGIN / 2)
         linear = lifted + jnp.log1p(-jnp.exp2(self.floor - lifted)) / jnp.log(2.0)
         return jnp.exp2((linear - self.offset) / self.scale)
+
+
+class LinearReadout(AbstractReadout):
+    """`y = background + scale * abundance`: counts (the scale is what share of molecules is captured, or the expected
+    count per unit of abundance in a sample of size factor 1), proteins in intensity units.
+
+    **Arguments:** `scale`: (gene,), > 0; `background`: () or (gene,), >= 0, readings of nothing.
+    """
+
+    scale: Parameter
+    background: Parameter
+
+    def __call__(self, abundance: PerGene) -> PerGene:
+        return jnp.broadcast_to(self.background, abundance.shape) + self.scale * abundance
+
+    def invert(self, reading: PerGene) -> PerGene:
+        return jnp.maximum(reading - jnp.broadcast_to(self.background, reading.shape), 0.0) / self.scale
+
+
+class CycleReadout(AbstractReadout):
+    """Threshold cycle of a quantitative PCR: `y = offset - log(abundance) / log(1 + efficiency)`.
+
+    **Arguments:** `offset`: (gene,), the cycle at abundance 1; `efficiency`: () or (gene,), in (0, 1]: each cycle
+    multiplies the product by 1 + efficiency; `limit`: the last cycle, which nothing is read beyond.
+
+    Source: M. W. Pfaffl, Nucleic Acids Res. 29:e45 (2001).
+    """
+
+    offset: Parameter
+    efficiency: Parameter
+    limit: Parameter
+
+    def __call__(self, abundance: PerGene) -> PerGene:
+        cycles = jnp.log(jnp.maximum(abundance, _LEAST)) / jnp.log1p(self.efficiency)
+        return self.offset - cycles
+
+    def invert(self, reading: PerGene) -> PerGene:
+        bounded = jnp.minimum(reading, jnp.broadcast_to(self.limit, reading.shape))
+        return jnp.exp((self.offset - bounded) * jnp.log1p(self.efficiency))
