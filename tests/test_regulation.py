@@ -216,6 +216,22 @@ def test_a_network_without_edges_is_its_leak() -> None:
     assert np.isfinite(np.asarray(p.log_odds(jnp.zeros(0), jnp.zeros(0)))).all()
 
 
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("kind", ["thermodynamic", "hill", "squares"])
+def test_slopes_edge_by_edge_add_up_to_the_derivative(kind: str, shifted: bool) -> None:
+    p = {
+        "thermodynamic": promoter([0, 1, 1, 2, 1], [0, 0, 0, 1, 1], 4, 3, [1.0, -1.0, 0.0, -1.0, 1.0]),
+        "hill": average(3),
+        "squares": average(3, hill=2.0),
+    }[kind]
+    factor = jnp.asarray(np.random.default_rng(2).choice([0.0, 1.0, 3.0], 5 if kind == "thermodynamic" else 9))
+    x, shift = jnp.asarray([0.4, 2.0, 0.7]), jnp.asarray([0.0, -3.0, 2.0, 1.0]) if shifted else None
+    slopes, regulator = p.slopes(x, factor, shift)
+    found = np.zeros((4, 3))
+    np.add.at(found, (np.arange(4)[:, None], np.asarray(regulator)), np.asarray(slopes))
+    np.testing.assert_allclose(found, jax.jacfwd(lambda y: p.activity(y, factor, shift))(x), rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("kind", ["thermodynamic", "hill"])
 def test_long_rows_are_looped_over(kind: str) -> None:
     """As many edges on one gene as are not written out: the same sum."""

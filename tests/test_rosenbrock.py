@@ -19,7 +19,7 @@ from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.newton import shifted_solver
-from pinnsim.simulate.rosenbrock import Rodas
+from pinnsim.simulate.rosenbrock import _DRIFTS, _GAMMA, _MIXED, _NODES, _POINTS, Rodas
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
 from pinnsim.specimens import random_networks
 from pinnsim.tree import stack
@@ -32,11 +32,39 @@ def still(kinetics, perturbation=None):
     return Field(kinetics, Constant(p.at(jnp.asarray(3.0))))
 
 
-@pytest.mark.parametrize(("pair", "order", "inside"), [(Tsitouras(), 5, 5), (Rodas(), 4, 4)])
+@eqx.filter_jit
+def solved(field, state, shift, b):
+    return shifted_solver(field, NOW, state, jnp.asarray(shift))(jnp.asarray(b))
+
+
+@pytest.mark.parametrize(("pair", "order", "inside"), [(Tsitouras(), 5, 5), (Rodas(), 5, 5)])
 def test_errors_shrink_at_the_order_of_theory(pair, order, inside):
     """Global error h^order; dense output within one step h^inside."""
     found = load_experiment("solver_accuracy").orders_of(pair, [150, 300])
     np.testing.assert_allclose(found, [order, inside], atol=0.2)
+
+
+def test_the_coefficients_meet_every_order_condition():
+    """Trees of up to five nodes, after Hairer and Wanner IV.7, table 7.1, and a solution that ends stiffly accurate."""
+    size = len(_NODES)
+    points, mixed = (np.array([[*row, *[0.0] * (size - len(row))] for row in rows]) for rows in (_POINTS, _MIXED))
+    gamma = np.linalg.inv(np.eye(size) / _GAMMA - mixed)
+    alpha, weights = points @ gamma, (points[-1] + np.eye(size)[-1]) @ gamma
+    beta = alpha + gamma
+    a, b = alpha.sum(1), beta.sum(1)
+    trees = {
+        1.0: [weights.sum()], 1 / 2: [weights @ b], 1 / 3: [weights @ a**2], 1 / 6: [weights @ beta @ b],
+        1 / 4: [weights @ a**3], 1 / 8: [weights @ (a * (alpha @ b))], 1 / 12: [weights @ beta @ a**2],
+        1 / 24: [weights @ beta @ beta @ b], 1 / 5: [weights @ a**4], 1 / 10: [weights @ (a**2 * (alpha @ b))],
+        1 / 20: [weights @ (alpha @ b) ** 2, weights @ beta @ a**3], 1 / 15: [weights @ (a * (alpha @ a**2))],
+        1 / 30: [weights @ (a * (alpha @ beta @ b))], 1 / 40: [weights @ beta @ (a * (alpha @ b))],
+        1 / 60: [weights @ beta @ beta @ a**2], 1 / 120: [weights @ beta @ beta @ beta @ b],
+    }  # fmt: skip
+    for exact, found in trees.items():
+        np.testing.assert_allclose(found, exact, atol=2e-14)
+    np.testing.assert_allclose(a, _NODES, atol=1e-13)
+    np.testing.assert_allclose(gamma.sum(1), _DRIFTS, atol=1e-13)
+    np.testing.assert_allclose(weights, beta[-1], atol=1e-13)
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids="-".join)
@@ -52,13 +80,13 @@ def test_the_chain_is_eliminated_exactly(layers):
         jacobian = np.asarray(jax.jacfwd(lambda x, field=field: field(NOW, x))(state))
         b = np.where(held, 0.0, np.random.default_rng(seed).normal(size=state.size))
         expected = np.linalg.solve(0.7 * np.eye(state.size) - jacobian, b)
-        got = shifted_solver(field, NOW, state, jnp.asarray(0.7))(jnp.asarray(b))
+        got = solved(field, state, 0.7, b)
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_other_models_have_their_whole_matrix_solved():
     model, b = cascade(), jnp.asarray([1.0, -2.0])
-    got = shifted_solver(still(model), NOW, jnp.ones(2), jnp.asarray(2.0))(b)
+    got = solved(still(model), jnp.ones(2), 2.0, b)
     np.testing.assert_allclose(got, np.linalg.solve([[2.5, 0.0], [-1.0, 2.3]], b), rtol=1e-12)
 
 
@@ -155,5 +183,5 @@ def test_additive_promoters_are_eliminated_exactly_too():
     state = jnp.asarray(np.random.default_rng(0).uniform(0.1, 3.0, 18))
     field, b = still(kinetics), np.random.default_rng(1).normal(size=18)
     jacobian = np.asarray(jax.jacfwd(lambda x: field(NOW, x))(state))
-    got = shifted_solver(field, NOW, state, jnp.asarray(0.3))(jnp.asarray(b))
+    got = solved(field, state, 0.3, b)
     np.testing.assert_allclose(got, np.linalg.solve(0.3 * np.eye(18) - jacobian, b), rtol=1e-9, atol=1e-12)

@@ -33,7 +33,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Int
+from jaxtyping import Array, ArrayLike, Float, Int
 
 from pinnsim.parameter import Parameter, frozen, positive
 from pinnsim.shapes import EdgeIndex, PerEdge, PerGene, PerRegulator
@@ -48,7 +48,7 @@ _MOST = 1e15  # the largest input over affinity that is squared: as good as alwa
 _UNROLLED = 32  # columns of edges written out one by one; longer rows are looped over
 
 SlotIndex = Int[Array, "gene slot"]
-Sites = Int[Array, " site"]
+PerSlot = Float[Array, "gene slot"]
 
 
 class AbstractPromoter(eqx.Module):
@@ -67,11 +67,12 @@ class AbstractPromoter(eqx.Module):
         """log(a / (1 - a)) of listed regulators alone, (gene,), finite."""
 
     @abc.abstractmethod
-    def separated(self) -> tuple["AbstractPromoter", Sites, Sites]:
-        """The same promoters, in which every site is regulated by a regulator of its own.
+    def slopes(
+        self, regulators: PerRegulator, edge_factor: PerEdge, shift: PerGene | None = None
+    ) -> tuple[PerSlot, SlotIndex]:
+        """Derivatives of activity by each regulator's input, edge by edge.
 
-        **Returns** the promoters, whose regulators are now sites (edges, or places in rows of edges), and for each
-        site the regulator and the gene that it had, (site,).
+        **Returns** da_i/dx, (gene, slot), 0 where rows are padded, and the regulators of these edges, (gene, slot).
         """
 
 
@@ -111,32 +112,44 @@ class Promoter(AbstractPromoter):
     def log_odds(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         if self.source.shape[0] == 0:
             return self.basal
-        omega = jnp.exp(jnp.clip(self.energy(), *_INTERACTION))
-        rows = (
-            _padded(self.source, 0)[self.slots],
-            _padded(self.hill, 1.0)[self.slots],
-            _padded(self.hill * jnp.log(self.affinity), 0.0)[self.slots],
-            _padded(omega, 1.0)[self.slots],
-            self.slots,
-        )
+        rows = self._rows()
 
         def total(inputs: PerRegulator, factor: PerEdge) -> PerGene:
             level = jnp.log(jnp.maximum(inputs, _LEAST))
             # A site that is only padding is never bound.
             factor = _padded(factor, 0.0)
 
-            def share(source: Array, hill: Array, offset: Array, omega: Array, edge: Array) -> PerGene:
-                theta = _taken(factor, edge) * jnp.exp(jnp.clip(hill * _taken(level, source) - offset, *_BINDING))
-                return jnp.log((1.0 + omega * theta) / (1.0 + theta))
+            def share(source: Array, edge: Array, *how: Array) -> PerGene:
+                return _log_share(_taken(level, source), _taken(factor, edge), *how)
 
             return _over_columns(share, rows)
 
         return self.basal + (total(regulators, edge_factor) - total(self.reference, jnp.ones_like(edge_factor)))
 
-    def separated(self) -> tuple[AbstractPromoter, Sites, Sites]:
-        own = jnp.arange(self.source.shape[0])
-        apart = eqx.tree_at(lambda p: (p.source, p.reference), self, (own, self.reference[self.source]))
-        return apart, self.source, self.target
+    def slopes(
+        self, regulators: PerRegulator, edge_factor: PerEdge, shift: PerGene | None = None
+    ) -> tuple[PerSlot, SlotIndex]:
+        if self.source.shape[0] == 0:
+            return jnp.zeros(self.slots.shape, regulators.dtype), jnp.zeros_like(self.slots)
+        source, edge, *how = self._rows()
+        active, factor = self.activity(regulators, edge_factor, shift), _padded(edge_factor, 0.0)
+
+        def share(input: Array, factor: Array, *how: Array) -> Array:
+            return _log_share(jnp.log(jnp.maximum(input, _LEAST)), factor, *how)
+
+        steep = _by_input(share, _taken(regulators, source), _taken(factor, edge), *how)
+        return (active * (1.0 - active))[:, None] * steep, source
+
+    def _rows(self) -> tuple[Array, ...]:
+        """Regulators, edges, Hill coefficients, n log K and omega in rows, (gene, slot)."""
+        omega = jnp.exp(jnp.clip(self.energy(), *_INTERACTION))
+        return (
+            _padded(self.source, 0)[self.slots],
+            self.slots,
+            _padded(self.hill, 1.0)[self.slots],
+            _padded(self.hill * jnp.log(self.affinity), 0.0)[self.slots],
+            _padded(omega, 1.0)[self.slots],
+        )
 
 
 class HillAverage(AbstractPromoter):
@@ -167,41 +180,62 @@ class HillAverage(AbstractPromoter):
         active = self._average(regulators, edge_factor)
         if shift is None:
             return active
-        # sigmoid(logit(a) + shift), without a logit that 0 and 1 do not have.
-        odds = active * jnp.exp(jnp.clip(shift, -40.0, 40.0))
-        return odds / (1.0 - active + odds)
+        return _tilted(active, shift)
 
     def log_odds(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         active = self._average(regulators, edge_factor)
         return jnp.log(jnp.maximum(active, _LEAST)) - jnp.log(jnp.maximum(1.0 - active, _LEAST))
 
-    def separated(self) -> tuple[AbstractPromoter, Sites, Sites]:
-        genes, width = self.source.shape
-        apart = eqx.tree_at(lambda p: p.source, self, jnp.arange(genes * width).reshape(genes, width))
-        return apart, self.source.reshape(-1), jnp.repeat(jnp.arange(genes), width)
+    def slopes(
+        self, regulators: PerRegulator, edge_factor: PerEdge, shift: PerGene | None = None
+    ) -> tuple[PerSlot, SlotIndex]:
+        if edge_factor.shape[0] == 0:
+            return jnp.zeros(self.source.shape, regulators.dtype), self.source
+        *ends, how = self._rows(edge_factor.shape[0])
+        factor = _taken(_padded(edge_factor, 0.0), self.edge)
+
+        def share(input: Array, free: Array, bound: Array, factor: Array, *how: Array) -> Array:
+            return self._share(self._seen(input), free, bound, factor, *how)
+
+        steep = _by_input(share, _taken(regulators, self.source), *ends, factor, *how)
+        if shift is None:
+            return steep, self.source
+        tilted = jax.jvp(
+            lambda active: _tilted(active, shift),
+            (self._average(regulators, edge_factor),),
+            (jnp.ones_like(self.leak),),
+        )[1]
+        return tilted[:, None] * steep, self.source
 
     def _average(self, regulators: PerRegulator, edge_factor: PerEdge) -> PerGene:
         edges = edge_factor.shape[0]
         if edges == 0:
             return self.leak
-        rising = jnp.where(self.sign == 0, jax.nn.sigmoid(self.tilt), jnp.where(self.sign > 0, 1.0, 0.0))
-        weight = jnp.where(self.edge < edges, self.weight, 0.0) * (1.0 - self.leak)[:, None]
-        factor = _padded(edge_factor, 0.0)
-        # A square needs 1 / K; any other power n and n log K.
-        how = (1.0 / self.affinity,) if self.square else (self.hill, self.hill * jnp.log(self.affinity))
-        seen = regulators if self.square else jnp.log(jnp.maximum(regulators, _LEAST))
+        free, bound, how = self._rows(edges)
+        seen, factor = self._seen(regulators), _padded(edge_factor, 0.0)
 
         def share(free: Array, bound: Array, source: Array, edge: Array, *how: Array) -> PerGene:
-            here = _taken(seen, source)
-            if self.square:
-                theta = _taken(factor, edge) * jnp.square(jnp.minimum(here * how[0], _MOST))
-            else:
-                theta = _taken(factor, edge) * jnp.exp(jnp.clip(how[0] * here - how[1], *_BINDING))
-            return (free + bound * theta) / (1.0 + theta)
+            return self._share(_taken(seen, source), free, bound, _taken(factor, edge), *how)
 
-        return self.leak + _over_columns(
-            share, (weight * (1.0 - rising), weight * rising, self.source, self.edge, *how)
-        )
+        return self.leak + _over_columns(share, (free, bound, self.source, self.edge, *how))
+
+    def _rows(self, edges: int) -> tuple[Array, Array, tuple[Array, ...]]:
+        """What a site adds where it is free and where it is bound, and how it binds: 1 / K, or n and n log K."""
+        rising = jnp.where(self.sign == 0, jax.nn.sigmoid(self.tilt), jnp.where(self.sign > 0, 1.0, 0.0))
+        weight = jnp.where(self.edge < edges, self.weight, 0.0) * (1.0 - self.leak)[:, None]
+        how = (1.0 / self.affinity,) if self.square else (self.hill, self.hill * jnp.log(self.affinity))
+        return weight * (1.0 - rising), weight * rising, how
+
+    def _seen(self, inputs: Array) -> Array:
+        """What powers are taken of: a square needs no logarithm."""
+        return inputs if self.square else jnp.log(jnp.maximum(inputs, _LEAST))
+
+    def _share(self, here: Array, free: Array, bound: Array, factor: Array, *how: Array) -> Array:
+        if self.square:
+            theta = factor * jnp.square(jnp.minimum(here * how[0], _MOST))
+        else:
+            theta = factor * jnp.exp(jnp.clip(how[0] * here - how[1], *_BINDING))
+        return (free + bound * theta) / (1.0 + theta)
 
 
 def hill_average(
@@ -256,6 +290,23 @@ def edge_slots(target: np.ndarray, genes: int) -> np.ndarray:
     rank = np.arange(edges) - np.repeat(np.cumsum(counts) - counts, counts)
     slots[target[order], rank] = order
     return slots
+
+
+def _log_share(level: Array, factor: Array, hill: Array, offset: Array, omega: Array) -> Array:
+    """F_e, where `level` is log x."""
+    theta = factor * jnp.exp(jnp.clip(hill * level - offset, *_BINDING))
+    return jnp.log((1.0 + omega * theta) / (1.0 + theta))
+
+
+def _tilted(active: PerGene, shift: PerGene) -> PerGene:
+    """sigmoid(logit(a) + shift), without a logit that 0 and 1 do not have."""
+    odds = active * jnp.exp(jnp.clip(shift, -40.0, 40.0))
+    return odds / (1.0 - active + odds)
+
+
+def _by_input(share: Callable[..., Array], inputs: PerSlot, *rows: Array) -> PerSlot:
+    """The derivative of every edge's share by its own input."""
+    return jax.jvp(lambda x: share(x, *rows), (inputs,), (jnp.ones_like(inputs),))[1]
 
 
 def _padded(values: Array, padding: int | float) -> Array:

@@ -2,8 +2,8 @@
 
 Steps follow the error alone: saved times are interpolated, not stepped on, and only a perturbation's switches end a
 step. As `pinnsim.lanes.lanes_last` evaluates it, every lane has its own clock, step and outcome; lanes wait for one
-another at saved times only. How one step is taken is a pair of methods (`AbstractPair`): explicit for mild systems,
-linearly implicit for stiff ones.
+another after every few saved times only. How one step is taken is a pair of methods (`AbstractPair`): explicit for
+mild systems, linearly implicit for stiff ones.
 
 The error of a step is `sqrt(mean_i (e_i / (atol + rtol max(|x_i|, |x_i new|)))^2)`, and the step is accepted where that
 is below 1; the next step follows a proportional-integral rule, `h <- 0.9 h err^(-0.7/p) err_before^(0.4/p)`, where the
@@ -13,7 +13,6 @@ Source: E. Hairer, S. Norsett, G. Wanner, Solving Ordinary Differential Equation
 """
 
 import abc
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -28,6 +27,7 @@ from pinnsim.simulate.result import Outcome
 from pinnsim.simulate.solve import Solution, segments
 
 _SAFETY, _LEAST, _MOST = 0.9, 0.2, 10.0
+_TOGETHER = 4  # saved times that lanes may reach in steps of their own before they wait for one another
 
 
 class Field(eqx.Module):
@@ -42,9 +42,11 @@ class Field(eqx.Module):
 
 
 class Attempt(NamedTuple):
-    """A step tried: the state after it, the estimate of its error, and what interpolation needs beside both ends."""
+    """A step tried: state and slope after it (the slope that came in, where the pair has no use for one), the estimate
+    of its error, and what interpolation needs beside both ends."""
 
     state: State
+    slope: State
     error: State
     inside: tuple[State, ...]
 
@@ -157,23 +159,41 @@ def _walk(
     inside = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
     walk = _Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
 
-    def going(end: Scalar) -> Callable[[_Walk], Array]:
-        return lambda walk: (walk.time < end) & (walk.outcome == Outcome.DONE)
-
     def stepped(walk: _Walk) -> _Walk:
         return _stepped(field, pair, walk, right, limits)
 
-    def to(walk: _Walk, item: tuple[Scalar, Bool[Array, ""]]) -> tuple[_Walk, State]:
-        target, here = item
-        walk = jax.lax.while_loop(going(target), stepped, walk)
-        # A loop of one turn: passed over where no lane wants this time.
-        _, reading = jax.lax.while_loop(
-            lambda c: c[0], lambda c: (jnp.zeros((), bool), _between(pair, walk, target)), (here, state)
-        )
-        return walk, reading
+    def through(walk: _Walk, some: tuple[Times, Bool[Array, " time"]]) -> tuple[_Walk, Trajectory]:
+        targets, wanted = some
 
-    walk, readings = jax.lax.scan(to, walk, (targets, wanted))
-    return jax.lax.while_loop(going(right), stepped, walk), readings
+        def read(walk: _Walk, missing: Array, readings: Trajectory) -> tuple[Array, Trajectory]:
+            """What the last step passed, one time after the other: no turn of the loop where no lane passed any."""
+
+            def one(carry: tuple[Array, Trajectory]) -> tuple[Array, Trajectory]:
+                missing, readings = carry
+                due = missing & (targets <= walk.time)
+                first = due & ~jnp.concatenate([jnp.zeros(1, bool), due[:-1]])
+                reading = _between(pair, walk, jnp.sum(jnp.where(first, targets, 0.0)))
+                return missing & ~first, jnp.where(first[:, None], reading[None], readings)
+
+            return jax.lax.while_loop(lambda c: jnp.any(c[0] & (targets <= walk.time)), one, (missing, readings))
+
+        def further(carry: tuple[_Walk, Array, Trajectory]) -> tuple[_Walk, Array, Trajectory]:
+            walk = stepped(carry[0])
+            return walk, *read(walk, *carry[1:])
+
+        empty = jnp.broadcast_to(state, (targets.shape[0], state.shape[0]))
+        begin = (walk, *read(walk, wanted, empty))
+        walk, _, readings = jax.lax.while_loop(lambda c: jnp.any(c[1]) & (c[0].outcome == Outcome.DONE), further, begin)
+        return walk, readings
+
+    # The end is one more target, so that a step is compiled once.
+    count = targets.shape[0]
+    more = -(count + 1) % _TOGETHER + 1
+    shape = (-1, min(_TOGETHER, count + more))
+    targets = jnp.concatenate([targets, jnp.broadcast_to(right, (more,))]).reshape(shape)
+    wanted = jnp.concatenate([wanted, jnp.ones(more, bool)]).reshape(shape)
+    walk, readings = jax.lax.scan(through, walk, (targets, wanted))
+    return walk, readings.reshape(-1, state.shape[0])[:count]
 
 
 def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limits: Limits) -> _Walk:
@@ -182,7 +202,6 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     last = walk.step >= remaining
     h = jnp.where(last, remaining, walk.step)
     tried = pair.attempt(field, left, x, walk.slope, h)
-    slope = field(left + h, tried.state)
     error = scaled(tried.error, x, tried.state, limits)
     finite = jnp.isfinite(error)
     error = jnp.where(finite, jnp.maximum(error, 1e-8), 1e8)
@@ -204,7 +223,7 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     return _Walk(
         time=kept(jnp.where(last, right, left + h), left),
         state=kept(tried.state, x),
-        slope=kept(slope, walk.slope),
+        slope=kept(tried.slope, walk.slope),
         step=following,
         error=kept(error, walk.error),
         steps=steps,

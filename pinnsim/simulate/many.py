@@ -19,8 +19,10 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times
 from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
+from pinnsim.simulate.elimination import LARGEST
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.method import ODE
+from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
@@ -29,7 +31,8 @@ from pinnsim.tree import named_leaves, replaced
 Own = Mapping[str, Array]
 
 _CACHE = 512e3  # bytes of a core's second-level cache that a block may fill
-_ARRAYS = 16  # arrays of the state's size that a step works on
+_ARRAYS, _MATRICES = 16, 3  # arrays of the state's size that a step works on; matrices of an implicit step
+_FEWEST = 16  # compilers write loops over fewer lanes out number by number, several times slower
 
 
 def solve_many(
@@ -136,14 +139,20 @@ def _solved(
         return jax.vmap(reference, (0, 0 if common is None else None, 0))(own, perturbation, states)
     shared = (kinetics, common, times, method.rtol, method.atol)
     if block is None:
-        block = lanes_in_cache(states)
-    # Batched factorisations share one pool of threads with the devices, and on several devices wait for it for ever.
-    return run_lanes(one, shared, (own, each, states), block=block, devices=1 if stiff else devices)
+        block = lanes_in_cache(states, equations(kinetics) if stiff else 0)
+    # Batched factorisations of LAPACK share one pool of threads with the devices, and on several devices wait for it
+    # for ever.
+    alone = stiff and equations(kinetics) > LARGEST
+    return run_lanes(one, shared, (own, each, states), block=block, devices=1 if alone else devices)
 
 
-def lanes_in_cache(states: Array) -> int | None:
-    """How many lanes side by side keep a step's arrays in a core's cache; `None` where there is no such limit."""
+def lanes_in_cache(states: Array, equations: int) -> int | None:
+    """How many lanes side by side keep a step's arrays in a core's cache; `None` where there is no such limit.
+
+    **Arguments:** `equations`: of the linear system that an implicit step solves, else 0.
+    """
     if jax.local_devices()[0].platform != "cpu":
         return None
-    fitting = int(_CACHE / (_ARRAYS * states.shape[1] * states.dtype.itemsize))
-    return min(max(fitting // 8 * 8, 8), 128)
+    numbers = _ARRAYS * states.shape[1] + _MATRICES * equations**2
+    fitting = int(_CACHE / (numbers * states.dtype.itemsize))
+    return min(max(fitting // 8 * 8, _FEWEST), 128)

@@ -11,18 +11,28 @@ have their whole Jacobian solved.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
+from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.residual import NoResidual
 from pinnsim.perturbation import Edits
 from pinnsim.shapes import PerGene, PerRegulator, Scalar, State
 from pinnsim.simulate.adaptive import Field
+from pinnsim.simulate.elimination import linear_solver
 
 Solver = Callable[[State], State]
+
+_UNROLLED = 32  # regulators per gene whose sums are written out
+
+
+def equations(kinetics: AbstractKinetics) -> int:
+    """How many equations are left to be solved per step."""
+    return kinetics.genes if isinstance(kinetics, GeneKinetics) else len(kinetics.table.species)
 
 
 def shifted_solver(field: Field, time: Scalar, state: State, shift: Scalar) -> Solver:
@@ -30,8 +40,7 @@ def shifted_solver(field: Field, time: Scalar, state: State, shift: Scalar) -> S
     if isinstance(field.kinetics, GeneKinetics):
         return _chain_solver(field.kinetics, field.acting.at(time), state, shift)
     jacobian = jax.jacfwd(lambda x: field(time, x))(state)
-    factors = jax.scipy.linalg.lu_factor(shift * jnp.eye(state.shape[0], dtype=state.dtype) - jacobian)
-    return lambda b: jax.scipy.linalg.lu_solve(factors, b)
+    return linear_solver(shift * jnp.eye(state.shape[0], dtype=state.dtype) - jacobian)
 
 
 def _chain_solver(kinetics: GeneKinetics, edits: Edits, state: State, shift: Scalar) -> Solver:
@@ -40,29 +49,60 @@ def _chain_solver(kinetics: GeneKinetics, edits: Edits, state: State, shift: Sca
     state = jnp.where(edits.hold, edits.level, state)
     steps = _chain(kinetics, edits, free, shift)
     hidden_loss = shift + free[amounts:] / kinetics.hidden.tau
-    slopes = _promoter_slopes(kinetics, edits, state) * free[:genes, None]
+    slopes = _promoter_slopes(kinetics, edits, state)
+    slopes = slopes._replace(weight=slopes.weight * free[:genes, None])
     # What a regulator's amount gains per unit of its gene's first layer; hidden activities gain nothing.
     gain = jnp.concatenate([*_gains(steps, state.dtype, genes), jnp.zeros(len(state) - amounts, state.dtype)])
     place = kinetics.regulator_state
-    coupling = slopes * gain[place][None]
     column = jnp.where(kinetics.regulator_hidden, 0, place % genes)
-    matrix = jnp.zeros((genes, genes), state.dtype).at[:, column].add(-coupling)
-    matrix = matrix + jnp.diag(steps[0][1])
-    factors = jax.scipy.linalg.lu_factor(matrix)
+    solve_first = linear_solver(jnp.diag(steps[0][1]) - _matrix(slopes, gain[place], column))
     own = _own_slopes(kinetics, edits, state) * free[:genes] if kinetics.own_inputs else None
 
     def solve(b: State) -> State:
         hidden = b[amounts:] / hidden_loss
         # Amounts as if the first layer stayed where it is: what the right-hand side alone makes of them.
         fixed = _along(steps, b[:amounts], jnp.zeros(genes, b.dtype))
-        known = jnp.concatenate([*fixed, hidden])
-        right = b[:genes] + slopes @ known[place]
+        right = b[:genes] + _applied(slopes, jnp.concatenate([*fixed, hidden])[place])
         if own is not None:
             right = right + own * hidden[-genes:]
-        first = jax.scipy.linalg.lu_solve(factors, right)
-        return jnp.concatenate([*_along(steps, b[:amounts], first), hidden])
+        return jnp.concatenate([*_along(steps, b[:amounts], solve_first(right)), hidden])
 
     return solve
+
+
+class _Slopes(NamedTuple):
+    """Derivatives of transcription, (gene, slot), by the regulators that stand in each slot; one row of these, where
+    it is the same for all genes."""
+
+    weight: Float[Array, "gene slot"]
+    regulator: Int[Array, "row slot"]
+
+
+def _applied(slopes: _Slopes, change: PerRegulator) -> PerGene:
+    """How transcription changes with the regulators."""
+    columns = slopes.weight.shape[1]
+    if columns > _UNROLLED:
+        return jnp.sum(slopes.weight * change[slopes.regulator], axis=1)
+    total = jnp.zeros(slopes.weight.shape[0], change.dtype)
+    for k in range(columns):
+        total = total + slopes.weight[:, k] * change[slopes.regulator[:, k]]
+    return total
+
+
+def _matrix(slopes: _Slopes, gain: PerRegulator, column: Int[Array, " regulator"]) -> Float[Array, "gene gene"]:
+    """How transcription changes with every gene's first layer, where regulators gain from the gene of their column."""
+    genes, columns = slopes.weight.shape
+    places = column[slopes.regulator]
+    weight = slopes.weight * gain[slopes.regulator]
+    if columns > _UNROLLED:
+        rows = jnp.broadcast_to(jnp.arange(genes)[:, None], weight.shape)
+        return jnp.zeros((genes, genes), weight.dtype).at[rows, jnp.broadcast_to(places, weight.shape)].add(weight)
+    # By comparison, slot after slot: faster than writing to places one by one, where many lanes are side by side.
+    names = jnp.arange(genes)[None]
+    total = jnp.zeros((genes, genes), weight.dtype)
+    for k in range(columns):
+        total = total + jnp.where(places[:, k : k + 1] == names, weight[:, k : k + 1], 0.0)
+    return total
 
 
 _Steps = list[tuple[PerGene, PerGene]]
@@ -100,27 +140,26 @@ def _along(steps: _Steps, b: State, first: PerGene) -> list[PerGene]:
     return layers
 
 
-def _promoter_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> Float[Array, "gene regulator"]:
-    """Derivatives of transcription by what regulates, as the state holds it."""
+def _promoter_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> _Slopes:
+    """By what regulates, as the state holds it."""
     scale = kinetics.synthesis * kinetics.by_kind(edits.factor)["transcription"]
     place = kinetics.regulator_state
+    if not place.shape[0]:
+        return _Slopes(jnp.zeros((kinetics.genes, 0), state.dtype), jnp.zeros((1, 0), int))
     if not isinstance(kinetics.residual, NoResidual):  # couples every gene to every regulator
 
         def transcription(levels: Array) -> PerGene:
             return scale * kinetics.promoter_activity(state.at[place].set(levels), edits)
 
-        return jax.jacfwd(transcription)(state[place])
+        return _Slopes(jax.jacfwd(transcription)(state[place]), jnp.arange(place.shape[0])[None])
 
     def inputs(levels: Array) -> PerRegulator:
         return kinetics.regulator_inputs(state.at[place].set(levels), edits)
 
     seen, speed = jax.jvp(inputs, (state[place],), (jnp.ones(place.shape[0], state.dtype),))
-    # Every edge is given a regulator of its own, so that one backward pass has the derivative by each.
-    apart, source, target = kinetics.promoter.separated()
     shift = state[-kinetics.genes :] if kinetics.own_inputs else None
-    slopes = jax.grad(lambda x: jnp.sum(scale * apart.activity(x, edits.edge_factor, shift)))(seen[source])
-    dense = jnp.zeros((kinetics.genes, place.shape[0]), state.dtype)
-    return dense.at[target, source].add(slopes) * speed[None]
+    slopes, regulator = kinetics.promoter.slopes(seen, edits.edge_factor, shift)
+    return _Slopes(scale[:, None] * slopes * speed[regulator], regulator)
 
 
 def _own_slopes(kinetics: GeneKinetics, edits: Edits, state: State) -> PerGene:
