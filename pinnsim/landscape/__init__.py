@@ -1,18 +1,76 @@
-"""The landscape: where a cell can rest, what it takes to push it elsewhere, and a flat map to draw both on."""
+"""The landscape: where a cell can rest or go round, what it takes to push it elsewhere, how likely and how soon it goes
+there by itself, and what changes as a knob is turned."""
 
+from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.attractors import Attractors, find_attractors
+from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
+from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
+from pinnsim.landscape.continuation import (
+    Branch,
+    FoldCurve,
+    SpecialPoint,
+    continuation,
+    fold_curve,
+    switch_branch,
+)
 from pinnsim.landscape.critical import CriticalDuration, critical_duration
+from pinnsim.landscape.cycles import Cycle, shoot
+from pinnsim.landscape.first_passage import Line, line
+from pinnsim.landscape.fokker_planck import Grid, fokker_planck
+from pinnsim.landscape.noise import additive, chemical
+from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
+from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.push import Push, grid, push
+from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
+from pinnsim.landscape.roots import fixed_points
+from pinnsim.landscape.string import EnergyPath, energy_path
+from pinnsim.landscape.system import System, dose, parameter, system_of
 
 __all__ = [
+    "ActionPath",
     "Attractors",
+    "Barrier",
+    "BirthDeath",
+    "Branch",
+    "Coordinate",
     "CriticalDuration",
+    "Cycle",
+    "EnergyPath",
+    "FoldCurve",
+    "Grid",
+    "Line",
+    "MinimumAction",
+    "OrnsteinUhlenbeck",
+    "Potential",
     "Projection",
     "Push",
+    "RareRate",
+    "SpecialPoint",
+    "System",
+    "action_of",
+    "additive",
+    "barrier_table",
+    "barriers",
+    "birth_death_law",
+    "chemical",
+    "continuation",
     "critical_duration",
+    "dose",
+    "energy_path",
     "find_attractors",
+    "fixed_points",
+    "fokker_planck",
+    "fold_curve",
     "grid",
+    "line",
+    "minimum_action",
+    "ornstein_uhlenbeck",
+    "parameter",
     "principal_components",
     "push",
+    "shoot",
+    "switch_branch",
+    "system_of",
+    "weighted_ensemble",
 ]

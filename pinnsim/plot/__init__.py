@@ -1,5 +1,6 @@
 """Pictures: every function takes values and returns matplotlib axes; `save` writes and closes the figure."""
 
+from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
 from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
 from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.perturbations import knockout_heatmap
@@ -10,10 +11,12 @@ from pinnsim.plot.trajectories import fit_panels, pulse_panel
 __all__ = [
     "Course",
     "Mark",
+    "bifurcation_diagram",
     "dose_duration_map",
     "fit_panels",
     "knockout_heatmap",
     "landscape_2d",
+    "phase_portrait",
     "prior_posterior",
     "pulse_panel",
     "save",
