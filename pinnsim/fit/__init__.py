@@ -3,18 +3,45 @@
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
 from pinnsim.fit.fit import FitResult, fit, fit_groups
+from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
 from pinnsim.fit.plan import FitPlan
+from pinnsim.fit.population import (
+    AbstractBegin,
+    AbstractPush,
+    Extrinsic,
+    Intrinsic,
+    LogNormalBegin,
+    PopulationModel,
+    PopulationPrior,
+    SampledBegin,
+)
+from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 
 __all__ = [
+    "AbstractBegin",
+    "AbstractMatch",
+    "AbstractPush",
+    "ByDistance",
+    "ByLikelihood",
     "Cultures",
     "Evaluation",
+    "Extrinsic",
     "FitPlan",
     "FitResult",
+    "Intrinsic",
+    "LogNormalBegin",
+    "PopulationModel",
+    "PopulationPrior",
     "Prediction",
+    "SampledBegin",
+    "SnapshotFit",
     "cross_condition",
     "cultures",
     "fit",
     "fit_groups",
+    "fit_snapshots",
     "held_out_blocks",
+    "populations",
     "predict_cultures",
+    "simulate_populations",
 ]
