@@ -33,11 +33,11 @@ def read_anndata(
 ) -> Snapshots:
     """Snapshots from an AnnData object or `.h5ad` file.
 
-    **Arguments:** `table`: the object or a path; `layers`: the model's layer to the data's, for example `{"unspliced": "unspliced", "spliced":
-    "spliced"}` or `{"mrna": "X"}` ("X" is the main matrix); `time_key`, `condition_key`: columns of `obs`, times as
-    plain numbers; `size_factors`: "total" (counts of all genes and named layers together, over their mean), "none", or
-    a column of `obs`; `genes`: names to keep, all where not given; `treatments` by condition; and what the user
-    declares: `time_unit`, `scale` (required) and the rest, as for `Snapshots.build`.
+    **Arguments:** `table`: the object or a path; `layers`: the model's layer to the data's, for example `{"unspliced":
+    "unspliced", "spliced": "spliced"}` or `{"mrna": "X"}` ("X" is the main matrix); `time_key`, `condition_key`:
+    columns of `obs`, times as plain numbers; `size_factors`: "total" (counts of all genes and named layers together,
+    over their mean), "none", or a column of `obs`; `genes`: names to keep, all where not given; `treatments` by
+    condition; and what the user declares: `time_unit`, `scale` (required) and the rest, as for `Snapshots.build`.
 
     **Returns** the snapshots.
 

@@ -5,23 +5,50 @@ from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_o
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
+from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
 from pinnsim.fit.plan import FitPlan
+from pinnsim.fit.population import (
+    AbstractBegin,
+    AbstractPush,
+    Extrinsic,
+    Intrinsic,
+    LogNormalBegin,
+    PopulationModel,
+    PopulationPrior,
+    SampledBegin,
+)
+from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 
 __all__ = [
+    "AbstractBegin",
+    "AbstractMatch",
+    "AbstractPush",
+    "ByDistance",
+    "ByLikelihood",
     "Cultures",
     "Evaluation",
+    "Extrinsic",
     "FitPlan",
     "FitResult",
+    "Intrinsic",
     "Laplace",
+    "LogNormalBegin",
+    "PopulationModel",
+    "PopulationPrior",
     "Prediction",
+    "SampledBegin",
+    "SnapshotFit",
     "cross_condition",
     "cultures",
     "edge_table",
     "fit",
     "fit_groups",
+    "fit_snapshots",
     "held_out_blocks",
     "laplace",
+    "populations",
     "predict_cultures",
     "rate_table",
+    "simulate_populations",
     "verdict_counts",
 ]

@@ -72,7 +72,7 @@ def cultures(dataset: Dataset, table: Table, *, substeps: int = 6) -> Cultures:
     times = np.asarray(dataset.times)[pairs[0]]
     mask = np.asarray(dataset.mask)[pairs]
     perturbations = Perturbation.stack([dataset.treatments[c].resolve(table) for c, _ in rows])
-    grid, at = _grid(times, perturbations, substeps)
+    grid, at = collocation_grid(times, perturbations, substeps)
     return Cultures(
         times=jnp.asarray(times, dtype=float),
         readings=jnp.asarray(np.where(mask, np.asarray(dataset.values)[pairs], 0.0), dtype=float),
@@ -85,7 +85,7 @@ def cultures(dataset: Dataset, table: Table, *, substeps: int = 6) -> Cultures:
     )
 
 
-def _grid(times: np.ndarray, perturbations: Perturbation, substeps: int) -> tuple[np.ndarray, np.ndarray]:
+def collocation_grid(times: np.ndarray, perturbations: Perturbation, substeps: int) -> tuple[np.ndarray, np.ndarray]:
     """Nodes of the collocation and the sample times' positions among them: `substeps` equal steps between samples, cut
     at the switches, so that no step straddles one."""
     fractions = np.arange(substeps) / substeps

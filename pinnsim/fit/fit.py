@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -128,7 +129,7 @@ def fit_groups(
     return _collect(lanes.models, ended, group, history, plan, interrupted)
 
 
-def draw_start(prior: ModelPrior, key: PRNGKeyArray, scale: Array | float) -> CellModel:
+def draw_start(prior: Any, key: PRNGKeyArray, scale: Array | float) -> Any:
     """A model drawn from its prior, narrowed by `scale` (0: the centre). Parameters without a finite spread stay at the
     centre."""
     leaves, structure = jax.tree.flatten(eqx.filter(prior.center, trainable(prior.center)))

@@ -1,14 +1,15 @@
 """The one training loop: many lanes (starts, data splits, controls) as one compiled program, in chunks that can be
 shown, saved and interrupted.
 
-A lane is a model with its prior and its data. Each keeps the best parameters it has seen; a lane whose gradient is not
-finite skips that step; a lane that has not improved for `patience` steps stands still. Learning rates, tolerances and
-the number of steps are arguments of the program, so that only another shape or another predictor compiles anew.
+A lane is a model with its prior and its data; what is minimised is the stage's `measure` of them. Each keeps the best
+parameters it has seen; a lane whose gradient is not finite skips that step; a lane that has not improved for `patience`
+steps stands still. Learning rates, tolerances and the number of steps are arguments of the program, so that only
+another shape or another predictor compiles anew.
 """
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -17,21 +18,20 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
-from pinnsim.fit.cultures import Cultures
-from pinnsim.fit.objective import Objective, Predictor, objective
+from pinnsim.fit.objective import Objective, objective
 from pinnsim.fit.plan import Settings
-from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 
 CHUNK = 10  # steps between two looks at the clock, the keyboard and the checkpoint
 
 
 class Lanes(NamedTuple):
-    """Lanes of one program: models, priors and data with a leading lane axis on every array."""
+    """Lanes of one program: models, priors and data with a leading lane axis on every array (cell models and their
+    cultures, or population models and their populations)."""
 
-    models: CellModel
-    priors: ModelPrior
-    data: Cultures
+    models: Any
+    priors: Any
+    data: Any
 
 
 class Progress(NamedTuple):
@@ -46,12 +46,17 @@ class Progress(NamedTuple):
     stale: Int[Array, " lane"]
 
 
+Measure = Callable[[Any, Any, Any, Settings, Any], Objective]
+"""What is minimised: of a model, its prior, its data, settings and a way to predict."""
+
+
 class Stage(NamedTuple):
-    """One stage of a fit: how it predicts, and the learning rate of every step, (step,)."""
+    """One stage of a fit: how it predicts, the learning rate of every step, (step,), and what is minimised."""
 
     name: str
-    predict: Predictor
+    predict: Any
     rates: np.ndarray
+    measure: Measure = objective
 
     @property
     def steps(self) -> int:
@@ -66,9 +71,10 @@ def run_stage(
     progress: Progress | None,
     done: int,
     on_chunk: Callable[[int, Progress], None],
+    part: Callable[[int], Any] | None = None,
 ) -> Progress:
     """Runs `stage` from step `done` to its end, or until every lane is stale, calling `on_chunk(steps_done, progress)`
-    after every chunk."""
+    after every chunk. `part(steps_done)` gives the data of the next chunk, where they are not the same for all."""
     progress = begin_stage(lanes) if progress is None else progress
     rest = eqx.filter(lanes.models, trainable(lanes.models), inverse=True)
     padded = np.concatenate([stage.rates, np.zeros(CHUNK)])
@@ -76,25 +82,25 @@ def run_stage(
     while done < stage.steps and not (patience and bool(jnp.all(progress.stale >= patience))):
         count = min(CHUNK, stage.steps - done)
         rates = jnp.asarray(padded[done : done + CHUNK], dtype=float)
-        progress = _advance(
-            progress, rest, lanes.priors, lanes.data, settings, stage.predict, rates, jnp.asarray(count)
-        )
+        data = lanes.data if part is None else part(done)
+        steps = jnp.asarray(count)
+        progress = _advance(progress, rest, lanes.priors, data, settings, stage.predict, stage.measure, rates, steps)
         done += count
         on_chunk(done, progress)
     return progress
 
 
-def with_parameters(lanes: Lanes, parameters: PyTree) -> CellModel:
+def with_parameters(lanes: Lanes, parameters: PyTree) -> Any:
     """The lanes' models with these unconstrained parameters."""
     return eqx.combine(parameters, eqx.filter(lanes.models, trainable(lanes.models), inverse=True))
 
 
 @eqx.filter_jit
 def evaluate(
-    models: CellModel, priors: ModelPrior, data: Cultures, settings: Settings, predict: Predictor
+    models: PyTree, priors: PyTree, data: PyTree, settings: Settings, predict: Any, measure: Measure = objective
 ) -> Objective:
     """Objective, terms and failed cultures of every lane, (lane,)."""
-    return eqx.filter_vmap(lambda m, p, d: objective(m, p, d, settings, predict))(models, priors, data)
+    return eqx.filter_vmap(lambda m, p, d: measure(m, p, d, settings, predict))(models, priors, data)
 
 
 def begin_stage(lanes: Lanes) -> Progress:
@@ -114,11 +120,12 @@ def _optimiser() -> optax.GradientTransformation:
 @eqx.filter_jit
 def _advance(
     progress: Progress,
-    rest: CellModel,
-    priors: ModelPrior,
-    data: Cultures,
+    rest: PyTree,
+    priors: PyTree,
+    data: PyTree,
     settings: Settings,
-    predict: Predictor,
+    predict: Any,
+    measure: Measure,
     rates: Float[Array, " step"],
     count: Int[Array, ""],
 ) -> Progress:
@@ -126,10 +133,10 @@ def _advance(
     # Made here: an optimiser is a pair of fresh closures, and as an argument would compile every fit anew.
     optimiser = _optimiser()
 
-    def loss(parameters: PyTree, rest: CellModel, prior: ModelPrior, data: Cultures) -> Array:
-        return objective(eqx.combine(parameters, rest), prior, data, settings, predict).total
+    def loss(parameters: PyTree, rest: PyTree, prior: PyTree, data: PyTree) -> Array:
+        return measure(eqx.combine(parameters, rest), prior, data, settings, predict).total
 
-    def lane(rate: Array, progress: Progress, rest: CellModel, prior: ModelPrior, data: Cultures) -> Progress:
+    def lane(rate: Array, progress: Progress, rest: PyTree, prior: PyTree, data: PyTree) -> Progress:
         value, gradient = eqx.filter_value_and_grad(loss)(progress.parameters, rest, prior, data)
         spread = eqx.filter(prior.spread, trainable(prior.spread))
         gradient = jax.tree.map(lambda g, s: jnp.where(s > 0, g, 0.0), gradient, spread)

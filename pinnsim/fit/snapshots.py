@@ -1,0 +1,253 @@
+"""Fits to snapshots: simulated populations are pushed from the first one and matched with those measured later.
+
+    objective = sum over conditions and times of cost(simulated, measured) + prior
+
+Deterministic by seed: cells keep their random numbers through a fit. All starts run as one program, in the same
+optimiser as every other fit.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float, Int, UInt32
+from tqdm.auto import tqdm
+
+from pinnsim.data.snapshots import Snapshots
+from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
+from pinnsim.fit.cultures import collocation_grid
+from pinnsim.fit.fit import draw_start
+from pinnsim.fit.match import AbstractMatch, feature
+from pinnsim.fit.objective import FAILED_CULTURE, Objective
+from pinnsim.fit.optimise import Lanes, Progress, Stage, evaluate, run_stage, with_parameters
+from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.fit.population import PopulationModel, PopulationPrior, cell_keys
+from pinnsim.fit.schedule import learning_rates
+from pinnsim.parameter import resolve
+from pinnsim.perturbation import Perturbation
+from pinnsim.random import key_of, lane_key
+from pinnsim.table import Table
+from pinnsim.tree import lane, path_name, stack
+
+
+class Populations(eqx.Module):
+    """Arrays of all populations, as a fit sees them.
+
+    **Arguments:** `times`: (condition, time); `measured`: readings; `there`: 1 for cells; `exposure`; `seeds`: first
+    readings per unit of exposure, drawn with replacement for as many cells as are simulated; `keys`: of the simulated
+    cells, the same in all conditions; `where`: positions in the state; `unit`: spread of each quantity on the scale of
+    distances; `grid`: time nodes of methods with given steps.
+    """
+
+    times: Float[Array, "condition time"]
+    measured: Float[Array, "condition time cell layer gene"]
+    there: Float[Array, "condition time cell"]
+    exposure: Float[Array, "condition time cell"]
+    seeds: Float[Array, "condition lane layer gene"]
+    keys: UInt32[Array, "condition lane 2"]
+    where: Int[Array, "layer gene"]
+    unit: Float[Array, "layer gene"]
+    perturbations: Perturbation
+    grid: Float[Array, "condition node"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SnapshotFit:
+    """Fitted populations: kept starts, (start, ...) on every array, best first; their objectives; a row per start."""
+
+    models: PopulationModel
+    value: np.ndarray
+    table: pd.DataFrame
+
+    @property
+    def best(self) -> PopulationModel:
+        """The start with the lowest objective."""
+        return lane(self.models, 0)
+
+
+def populations(
+    snapshots: Snapshots, table: Table, *, cells: int, substeps: int = 20, seed: int = 0, logs: bool = True
+) -> Populations:
+    """What a fit needs of `snapshots`, for a model with this `table`.
+
+    **Arguments:** `cells`: how many are simulated per condition; `substeps`: steps between two times, of methods with
+    given steps; `logs`: whether distances compare log(1 + reading).
+
+    **Raises** `E_GENE_UNMATCHED` for measured species that the model does not have, `E_DATA_EMPTY` where a condition
+    has no cells at its first time, `E_PERTURB_...`.
+    """
+    names = [[f"{gene}.{layer}" for gene in snapshots.genes] for layer in snapshots.layers]
+    missing = [name for row in names for name in row if name not in table.species]
+    with Problems() as problems:
+        if missing:
+            shown = first(f"'{name}'{did_you_mean(name, table.species)}" for name in missing)
+            problems.add(
+                "E_GENE_UNMATCHED",
+                f"{len(missing)} measured species are not in the model ({shown}); select the genes that are, and name "
+                "layers as the model does.",
+            )
+        empty = [name for name, n in zip(snapshots.conditions, snapshots.cells()[:, 0], strict=True) if n == 0]
+        if empty:
+            problems.add("E_DATA_EMPTY", f"conditions {first(empty)} have no cells at their first time to start from.")
+        if cells < 1:
+            problems.add("E_USAGE", f"Argument `cells` must be at least 1, but is {cells}.")
+    acting = Perturbation.stack([treatment.resolve(table) for treatment in snapshots.treatments])
+    grid, _ = collocation_grid(snapshots.times, acting, substeps)
+    key = key_of(jax.random.key(seed))
+    keys = np.asarray(cell_keys(key, cells))
+    rng = np.random.default_rng(np.asarray(lane_key(key, cells)).tolist())
+    normal, there = snapshots.normalised(), snapshots.there
+    seeds = [normal[c, 0][rng.choice(np.flatnonzero(there[c, 0]), cells)] for c in range(len(normal))]
+    unit = np.asarray(feature(jnp.asarray(normal[there]), logs)).std(axis=0)
+    return Populations(
+        times=jnp.asarray(snapshots.times, dtype=float),
+        measured=jnp.asarray(snapshots.values, dtype=float),
+        there=jnp.asarray(there, dtype=float),
+        exposure=jnp.asarray(snapshots.exposure, dtype=float),
+        seeds=jnp.asarray(np.stack(seeds), dtype=float),
+        keys=jnp.asarray(np.broadcast_to(keys, (len(seeds), *keys.shape))),
+        where=jnp.asarray([[table.species.index(name) for name in row] for row in names]),
+        unit=jnp.asarray(np.where(unit > 0, unit, 1.0), dtype=float),
+        perturbations=acting,
+        grid=jnp.asarray(grid, dtype=float),
+    )
+
+
+def simulate_populations(model: PopulationModel, data: Populations) -> tuple[Array, Array]:
+    """Expected readings, (condition, time, lane, layer, gene), and which cells arrived, (condition, lane). `model` is
+    resolved."""
+
+    def one(times: Array, grid: Array, seeds: Array, keys: Array, perturbation: Perturbation) -> tuple[Array, Array]:
+        begin = model.begin.states(model.kinetics, model.amounts(seeds), data.where, keys)
+        courses, arrived = model.push.courses(model.kinetics, times, grid, perturbation, begin, keys)
+        courses = jnp.where(arrived[:, None, None], courses, 1.0)
+        return model.readings(jnp.maximum(courses, 0.0), data.where), arrived
+
+    return jax.vmap(one)(data.times, data.grid, data.seeds, data.keys, data.perturbations)
+
+
+def snapshot_objective(
+    model: PopulationModel, prior: PopulationPrior, data: Populations, settings: Settings, match: AbstractMatch
+) -> Objective:
+    """The objective of one population model; populations at first times are scored only where they are modelled
+    (`settings.initial` is not "sample")."""
+    population = resolve(model)
+    simulated, arrived = simulate_populations(population, data)
+    kind = simulated.dtype
+    scored = jnp.any(data.there > 0, axis=2)
+    if settings.initial == "sample":
+        scored = scored.at[:, 0].set(False)
+
+    def one(inputs: tuple) -> tuple[Array, Array]:
+        measured, there, exposure, shown, came, keys, counts = inputs
+        cost, usable = match.cost(population, measured, there, exposure, shown, came, data.unit, keys)
+        return jnp.where(counts & usable, cost, jnp.where(counts, FAILED_CULTURE, 0.0)), counts & ~usable
+
+    conditions, moments = data.times.shape
+    spread = (arrived.astype(kind), data.keys)
+    each = [jnp.repeat(a, moments, axis=0) for a in spread]
+    flat = [
+        a.reshape(conditions * moments, *a.shape[2:]) for a in (data.measured, data.there, data.exposure, simulated)
+    ]
+    costs, failed = jax.lax.map(one, (*flat, *each, scored.ravel()))
+    terms = {"data": jnp.sum(costs), **_prior_costs(model, prior)}
+    return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))
+
+
+def fit_snapshots(
+    prior: PopulationPrior,
+    snapshots: Snapshots,
+    match: AbstractMatch,
+    plan: FitPlan | None = None,
+    *,
+    cells: int = 200,
+    batch: int | None = None,
+    progress: bool = True,
+) -> SnapshotFit:
+    """Fits a population model from many starts.
+
+    **Arguments:** `plan`: its `trajectory_steps` at `trajectory_learning_rate`, starts, schedule and seed count;
+    `initial="sample"` starts cells from the first population and does not score it; `cells`: simulated per condition;
+    `batch`: measured cells drawn anew for every ten steps (all by default).
+
+    **Returns** the kept starts, best first by the objective over all cells. Deterministic by `plan.seed`.
+
+    **Raises** `E_FIT` when no start has a finite objective, and what `populations` raises.
+    """
+    plan = FitPlan() if plan is None else plan
+    logs = getattr(match, "logs", True)
+    data = populations(
+        snapshots, prior.center.kinetics.table, cells=cells, substeps=plan.substeps, seed=plan.seed, logs=logs
+    )
+    keys = jax.random.split(jax.random.key(plan.seed), plan.starts)
+    models = stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for k in range(plan.starts)])
+    lanes = Lanes(models, stack([prior] * plan.starts), stack([data] * plan.starts))
+    rates = learning_rates(plan, plan.trajectory_learning_rate, plan.trajectory_steps)
+    stage = Stage("populations", match, rates, snapshot_objective)
+    settings, whole, seed = plan.settings(), lanes.data, jax.random.key(plan.seed)
+
+    def part(done: int) -> Populations:
+        return whole if batch is None else _drawn(data, seed, jnp.asarray(done), batch, plan.starts)
+
+    with tqdm(total=stage.steps, desc="snapshots", unit="step", disable=None if progress else True) as bar:
+
+        def shown(steps: int, now: Progress) -> None:
+            bar.update(steps - bar.n)
+            bar.set_postfix_str(f"best {float(jnp.min(now.best_value)):.1f} nats")
+
+        ended = run_stage(lanes, stage, settings, None, 0, shown, part)
+    # Of parts of the data the best step is the luckiest one: the last parameters are kept then.
+    found = with_parameters(lanes, ended.best if batch is None else ended.parameters)
+    return _collected(found, evaluate(found, lanes.priors, whole, settings, match, snapshot_objective), plan)
+
+
+def _collected(models: PopulationModel, ended: Objective, plan: FitPlan) -> SnapshotFit:
+    value, failed = np.asarray(ended.total), np.asarray(ended.failed)
+    good = np.isfinite(value) & (failed == 0)
+    terms = {name: np.asarray(term) for name, term in ended.terms.items()}
+    outcome = np.where(good, "done", np.where(failed > 0, "a population could not be matched", "not finite"))
+    table = pd.DataFrame({"start": np.arange(len(value)), "objective": value, **terms, "outcome": outcome})
+    if not good.any():
+        raise PinnsimError.of(
+            "E_FIT",
+            f"None of the {plan.starts} starts could be simulated and matched to the end; narrow start_spread, or "
+            "raise substeps.",
+        )
+    ranked = np.array(sorted(np.flatnonzero(good).tolist(), key=lambda k: value[k])[: plan.keep])
+    table["kept"] = np.isin(np.arange(len(value)), ranked)
+    arrays, rest = eqx.partition(models, eqx.is_array)
+    kept = eqx.combine(jax.tree.map(lambda leaf: leaf[ranked], arrays), rest)
+    return SnapshotFit(kept, value[ranked], table)
+
+
+@eqx.filter_jit
+def _drawn(data: Populations, key: Array, done: Array, count: int, lanes: int) -> Populations:
+    """`count` cells of every population, the same for all lanes; for these a leading axis."""
+    there = data.there
+    score = jnp.where(there > 0, jax.random.uniform(jax.random.fold_in(key, done), there.shape, there.dtype), -1.0)
+    chosen = jax.lax.top_k(score, min(count, there.shape[2]))[1]
+    part = dataclasses.replace(
+        data,
+        measured=jnp.take_along_axis(data.measured, chosen[..., None, None], axis=2),
+        there=jnp.take_along_axis(there, chosen, axis=2),
+        exposure=jnp.take_along_axis(data.exposure, chosen, axis=2),
+    )
+    return jax.tree.map(lambda a: jnp.broadcast_to(a[None], (lanes, *a.shape)), part)
+
+
+def _prior_costs(model: PopulationModel, prior: PopulationPrior) -> dict[str, Array]:
+    """Negative log prior by part of the model; fixed parameters cost nothing."""
+    totals = {name: jnp.zeros(()) for name in ("kinetics", "begin", "push", "observations")}
+    trees = [
+        jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))[0]
+        for tree in (model, prior.center, prior.spread)
+    ]
+    for (path, value), (_, center), (_, spread) in zip(*trees, strict=True):
+        free = spread > 0
+        z = jnp.where(free, (value - jax.lax.stop_gradient(center)) / jnp.where(free, spread, 1.0), 0.0)
+        part = path_name(path).split("/")[0]
+        totals[part] = totals[part] + 0.5 * jnp.sum(z**2)
+    return totals
