@@ -11,6 +11,7 @@ up to rounding. Operations without a rule of their own go through that `vmap`. D
 that run: custom derivative rules of the traced function are not kept.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -43,14 +44,12 @@ def lanes_last(fn: Callable[[Shared, Lanes], Out]) -> Callable[[Shared, Lanes], 
         def flat(*given: Array) -> Any:
             return fn(*eqx.combine(jax.tree.unflatten(tree, given), rest))
 
-        one = [
-            jax.ShapeDtypeStruct(leaf.shape[:-1] if laned else leaf.shape, leaf.dtype)
-            for leaf, laned in zip(leaves, ours, strict=True)
-        ]
-        program, shapes = jax.make_jaxpr(flat, return_shape=True)(*one)
+        shapes = [leaf.shape[:-1] if laned else leaf.shape for leaf, laned in zip(leaves, ours, strict=True)]
+        one = [jax.ShapeDtypeStruct(shape, leaf.dtype) for shape, leaf in zip(shapes, leaves, strict=True)]
+        program, made = jax.make_jaxpr(flat, return_shape=True)(*one)
         values = [_Value(jnp.asarray(leaf), laned) for leaf, laned in zip(leaves, ours, strict=True)]
         found = _run(program.jaxpr, [_Value(c, False) for c in program.consts], values, count)
-        return jax.tree.unflatten(jax.tree.structure(shapes), [_widened(value, count) for value in found])
+        return jax.tree.unflatten(jax.tree.structure(made), [_widened(value, count) for value in found])
 
     return mapped
 
@@ -273,6 +272,7 @@ def _chosen(where: Array, this: Array, that: Array) -> Array:
 
 # Programs inside programs
 
+_LONG = 16  # equations from which on a jitted function stays one
 _PROGRAMS = ("pjit", "jit", "closed_call", "core_call", "remat", "checkpoint", "custom_jvp_call", "custom_vjp_call")
 
 
@@ -280,8 +280,19 @@ _PROGRAMS = ("pjit", "jit", "closed_call", "core_call", "remat", "checkpoint", "
 def _inline(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
     keys = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     inner = next(equation.params[key] for key in keys if key in equation.params)
+    if equation.primitive.name in ("jit", "pjit") and len(inner.jaxpr.eqns) >= _LONG and not inner.consts:
+        flags = tuple(v.laned for v in inputs)
+        found = _once(inner, flags, count, *(jnp.asarray(v.array) for v in inputs))
+        return _values(found, _flags(inner.jaxpr, flags))
     consts = [_Value(c, False) for c in getattr(inner, "consts", ())]
     return _run(getattr(inner, "jaxpr", inner), consts, inputs, count)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _once(program: Any, flags: tuple[bool, ...], count: int, *arrays: Array) -> list[Array]:
+    """A program that is called in several places, such as a model's right-hand side, is widened for the first only."""
+    found = _closed(program, _values(arrays, flags), count)
+    return _arrays(found, _flags(program.jaxpr, flags), count)
 
 
 def _closed(program: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
@@ -308,9 +319,7 @@ def _values(arrays: Sequence[Any], flags: Sequence[bool]) -> list[_Value]:
 
 
 def _arrays(values: Sequence[_Value], flags: Sequence[bool], count: int) -> list[Array]:
-    return [
-        _widened(value, count) if flag else jnp.asarray(value.array) for value, flag in zip(values, flags, strict=True)
-    ]
+    return [_widened(v, count) if flag else jnp.asarray(v.array) for v, flag in zip(values, flags, strict=True)]
 
 
 @_rule("while")
@@ -364,14 +373,8 @@ def _scan(equation: Any, inputs: Sequence[_Value], count: int) -> list[_Value]:
         found = _closed(body, [*consts, *_values(carry, flags), *_values(item, item_flags)], count)
         return _arrays(found[:carried], flags, count), _arrays(found[carried:], made, count)
 
-    last, outputs = jax.lax.scan(
-        step,
-        _arrays(start, flags, count),
-        [jnp.asarray(v.array) for v in items],
-        length=at["length"],
-        reverse=at["reverse"],
-        unroll=at["unroll"],
-    )
+    how = {name: at[name] for name in ("length", "reverse", "unroll")}
+    last, outputs = jax.lax.scan(step, _arrays(start, flags, count), [jnp.asarray(v.array) for v in items], **how)
     return _values([*last, *outputs], [*flags, *made])
 
 

@@ -35,6 +35,15 @@ def scanned_items(_, x):
     return lax.scan(lambda carry, item: (carry + item, carry * item), 0.0, x)
 
 
+@jax.jit
+def long(v, s):
+    """A jitted function of many equations, one of whose results is the same in all lanes."""
+    total = v
+    for k in range(20):
+        total = jnp.sin(total) + k * s
+    return total, s * 2
+
+
 PROGRAMS = {
     "elementwise": lambda s, x: jnp.where(x > 0, jnp.log1p(jnp.abs(x)) * s, jnp.tanh(x) ** 3) + 2,
     "scalars": lambda s, x: x[0] * jnp.ones(3) + s + jnp.clip(x, -0.5, x[1]),
@@ -64,6 +73,7 @@ PROGRAMS = {
         jnp.argmax(x), [lambda v: v, lambda v: 2 * v, lambda v: v[::-1]], x
     ) + lax.cond(x[0] > 0, lambda v: v, lambda v: jnp.ones(3), x),
     "branch by all": lambda s, x: lax.cond(s > 0, lambda v: (v, jnp.ones(2)), lambda v: (-v, jnp.zeros(2)), x),
+    "long and jitted, called twice": lambda s, x: (long(x, s), long(long(x, s)[0], x[0]), long(jnp.ones(3), s)),
     "jitted": lambda s, x: jax.jit(lambda v: jax.checkpoint(jnp.sin)(v) * s)(x),
 }  # fmt: skip
 

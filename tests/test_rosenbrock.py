@@ -1,6 +1,9 @@
 """The linearly implicit solver: theory's order, linear systems by structure, stiff networks against scipy's Radau, and
 the choice between both solvers."""
 
+import subprocess
+import sys
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -166,6 +169,26 @@ def test_both_agree_where_both_can():
         for stiff in (True, False)
     ]
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-7)
+
+
+def test_stiff_batches_are_spread_over_devices():
+    """In a process of its own, since the number of devices is fixed when a process starts; other blocks as well."""
+    code = """
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_enable_x64", True)
+from pinnsim.benchmark import kinetics_of, own_of, workload
+from pinnsim.perturbation import Perturbation
+from pinnsim.simulate import ODE, solve_many
+work = workload(4, 2, 11, stiff=True)
+kinetics = kinetics_of(work)
+given = kinetics, [0.0, 1.0, 50.0], Perturbation.none(kinetics.table), jnp.asarray(work.begin), ODE(stiff=True)
+assert len(jax.devices()) == 2
+found = [solve_many(*given, own=own_of(work), block=b, devices=d) for b, d in ((16, 1), (3, 2))]
+assert all((np.asarray(f.outcome) == 0).all() for f in found)
+np.testing.assert_allclose(found[0].states, found[1].states, rtol=1e-10, atol=1e-12)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_blowing_up_is_never_done():

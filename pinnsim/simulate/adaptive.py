@@ -2,7 +2,7 @@
 
 Steps follow the error alone: saved times are interpolated, not stepped on, and only a perturbation's switches end a
 step. As `pinnsim.lanes.lanes_last` evaluates it, every lane has its own clock, step and outcome; lanes wait for one
-another after every few saved times only. How one step is taken is a pair of methods (`AbstractPair`): explicit for
+another after one or a few saved times only. How one step is taken is a pair of methods (`AbstractPair`): explicit for
 mild systems, linearly implicit for stiff ones.
 
 The error of a step is `sqrt(mean_i (e_i / (atol + rtol max(|x_i|, |x_i new|)))^2)`, and the step is accepted where that
@@ -27,7 +27,6 @@ from pinnsim.simulate.result import Outcome
 from pinnsim.simulate.solve import Solution, segments
 
 _SAFETY, _LEAST, _MOST = 0.9, 0.2, 10.0
-_TOGETHER = 4  # saved times that lanes may reach in steps of their own before they wait for one another
 
 
 class Field(eqx.Module):
@@ -36,8 +35,9 @@ class Field(eqx.Module):
     kinetics: AbstractKinetics
     acting: Acting
 
+    @eqx.filter_jit
     def __call__(self, time: Scalar, state: State) -> State:
-        """dx/dt."""
+        """dx/dt. A function to itself under `jit`: a step calls it many times, and tracing it each time takes long."""
         return self.kinetics.vector_field(time, state, self.acting)
 
 
@@ -52,9 +52,17 @@ class Attempt(NamedTuple):
 
 
 class AbstractPair(eqx.Module):
-    """How a step is taken and its error estimated."""
+    """How a step is taken and its error estimated.
+
+    `order`: the error of a step is of order h^order; `between_arrays`: how many arrays of the state's shape
+    interpolation needs beside both ends; `together`: how many saved times lanes may reach in steps of
+    their own before they wait for one another. Waiting costs steps of the lanes that wait, running ahead costs passes
+    over the states at these times in every step: few for cheap steps that are short, more for dear ones that are long.
+    """
 
     order: eqx.AbstractVar[int]
+    between_arrays: eqx.AbstractVar[int]
+    together: eqx.AbstractVar[int]
 
     @abc.abstractmethod
     def attempt(self, field: Field, time: Scalar, state: State, slope: State, step: Scalar) -> Attempt:
@@ -155,8 +163,7 @@ def _walk(
     able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
     outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
     step = first_step(field, left, state, slope, limits, pair.order)
-    shapes = jax.eval_shape(lambda: pair.attempt(field, left, state, slope, step).inside)
-    inside = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    inside = (jnp.zeros_like(state),) * pair.between_arrays
     walk = _Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
 
     def stepped(walk: _Walk) -> _Walk:
@@ -177,19 +184,27 @@ def _walk(
 
             return jax.lax.while_loop(lambda c: jnp.any(c[0] & (targets <= walk.time)), one, (missing, readings))
 
+        empty = jnp.broadcast_to(state, (targets.shape[0], state.shape[0]))
+        if pair.together == 1:
+
+            def before(walk: _Walk) -> Array:
+                return wanted[0] & (walk.time < targets[0]) & (walk.outcome == Outcome.DONE)
+
+            walk = jax.lax.while_loop(before, stepped, walk)
+            return walk, read(walk, wanted, empty)[1]
+
         def further(carry: tuple[_Walk, Array, Trajectory]) -> tuple[_Walk, Array, Trajectory]:
             walk = stepped(carry[0])
             return walk, *read(walk, *carry[1:])
 
-        empty = jnp.broadcast_to(state, (targets.shape[0], state.shape[0]))
         begin = (walk, *read(walk, wanted, empty))
         walk, _, readings = jax.lax.while_loop(lambda c: jnp.any(c[1]) & (c[0].outcome == Outcome.DONE), further, begin)
         return walk, readings
 
     # The end is one more target, so that a step is compiled once.
     count = targets.shape[0]
-    more = -(count + 1) % _TOGETHER + 1
-    shape = (-1, min(_TOGETHER, count + more))
+    more = -(count + 1) % pair.together + 1
+    shape = (-1, pair.together)
     targets = jnp.concatenate([targets, jnp.broadcast_to(right, (more,))]).reshape(shape)
     wanted = jnp.concatenate([wanted, jnp.ones(more, bool)]).reshape(shape)
     walk, readings = jax.lax.scan(through, walk, (targets, wanted))

@@ -35,6 +35,8 @@ class Tsitouras(AbstractPair):
     """Six right-hand sides per step (the last is the next step's first); stable for `h |lambda| < 3.5`."""
 
     order: int = 5
+    between_arrays: int = 1
+    together: int = 1
 
     def attempt(self, field: Field, time: Scalar, state: State, slope: State, step: Scalar) -> Attempt:
         slopes = [slope]

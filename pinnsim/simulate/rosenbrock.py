@@ -88,6 +88,8 @@ class Rodas(AbstractPair):
     """Eight right-hand sides, one Jacobian and one factorisation per step; no bound on the step by stability."""
 
     order: int = 5
+    between_arrays: int = 3
+    together: int = 4
 
     def attempt(self, field: Field, time: Scalar, state: State, slope: State, step: Scalar) -> Attempt:
         kind = state.dtype
