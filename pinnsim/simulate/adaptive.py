@@ -31,20 +31,27 @@ _SAFETY, _LEAST, _MOST = 0.9, 0.2, 10.0
 
 
 class Field(eqx.Module):
-    """What moves a cell between two switches."""
+    """What moves a cell between two switches. `apart`: whether the compiler must keep each evaluation, and with it its
+    derivative, apart from what is around it."""
 
     kinetics: AbstractKinetics
     acting: Acting
+    apart: bool = eqx.field(static=True, default=False)
 
     def __call__(self, time: Scalar, state: State) -> State:
         """dx/dt."""
-        return self.kinetics.vector_field(time, state, self.acting)
+        if not self.apart:
+            return self.kinetics.vector_field(time, state, self.acting)
+        state = jax.lax.optimization_barrier(state)
+        return jax.lax.optimization_barrier(self.kinetics.vector_field(time, state, self.acting))
 
 
 class Attempt(NamedTuple):
-    """A step tried: the state after it, the estimate of its error, and what interpolation needs beside both ends."""
+    """A step tried: state and slope after it, the estimate of its error, and what interpolation needs beside both
+    ends."""
 
     state: State
+    slope: State
     error: State
     inside: tuple[State, ...]
 
@@ -72,7 +79,7 @@ class Ends(NamedTuple):
     last_change: State
 
 
-class _Walk(NamedTuple):
+class Walk(NamedTuple):
     """Where a lane is, and the last step it took, for interpolation."""
 
     time: Scalar
@@ -146,29 +153,23 @@ def _walk(
     state: State,
     outcome: Int[Array, ""],
     limits: Limits,
-) -> tuple[_Walk, Trajectory]:
+) -> tuple[Walk, Trajectory]:
     """From one end to the other, and the states at the wanted targets."""
     left, right = ends
-    slope = field(left, state)
-    able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
-    outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
-    step = first_step(field, left, state, slope, limits, pair.order)
-    shapes = jax.eval_shape(lambda: pair.attempt(field, left, state, slope, step).inside)
-    inside = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
-    walk = _Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
+    walk = begun(field, pair, left, state, outcome, limits)
 
-    def going(end: Scalar) -> Callable[[_Walk], Array]:
+    def going(end: Scalar) -> Callable[[Walk], Array]:
         return lambda walk: (walk.time < end) & (walk.outcome == Outcome.DONE)
 
-    def stepped(walk: _Walk) -> _Walk:
-        return _stepped(field, pair, walk, right, limits)
+    def stepped(walk: Walk) -> Walk:
+        return stepped_once(field, pair, walk, right, limits)
 
-    def to(walk: _Walk, item: tuple[Scalar, Bool[Array, ""]]) -> tuple[_Walk, State]:
+    def to(walk: Walk, item: tuple[Scalar, Bool[Array, ""]]) -> tuple[Walk, State]:
         target, here = item
         walk = jax.lax.while_loop(going(target), stepped, walk)
         # A loop of one turn: passed over where no lane wants this time.
         _, reading = jax.lax.while_loop(
-            lambda c: c[0], lambda c: (jnp.zeros((), bool), _between(pair, walk, target)), (here, state)
+            lambda c: c[0], lambda c: (jnp.zeros((), bool), state_between(pair, walk, target)), (here, state)
         )
         return walk, reading
 
@@ -176,13 +177,26 @@ def _walk(
     return jax.lax.while_loop(going(right), stepped, walk), readings
 
 
-def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limits: Limits) -> _Walk:
+def begun(
+    field: Field, pair: AbstractPair, left: Scalar, state: State, outcome: Int[Array, ""], limits: Limits
+) -> Walk:
+    """Where a lane stands at the start of a stretch without switches."""
+    slope = field(left, state)
+    able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
+    outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
+    step = first_step(field, left, state, slope, limits, pair.order)
+    shapes = jax.eval_shape(lambda: pair.attempt(field, left, state, slope, step).inside)
+    inside = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
+    return Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
+
+
+def stepped_once(field: Field, pair: AbstractPair, walk: Walk, right: Scalar, limits: Limits) -> Walk:
+    """One attempt to go on, towards `right`: taken or not, with the next step's length."""
     left, x = walk.time, walk.state
     remaining = right - left
     last = walk.step >= remaining
     h = jnp.where(last, remaining, walk.step)
     tried = pair.attempt(field, left, x, walk.slope, h)
-    slope = field(left + h, tried.state)
     error = scaled(tried.error, x, tried.state, limits)
     finite = jnp.isfinite(error)
     error = jnp.where(finite, jnp.maximum(error, 1e-8), 1e8)
@@ -201,10 +215,10 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     def kept(after: Array, before: Array) -> Array:
         return jnp.where(good, after, before)
 
-    return _Walk(
+    return Walk(
         time=kept(jnp.where(last, right, left + h), left),
         state=kept(tried.state, x),
-        slope=kept(slope, walk.slope),
+        slope=kept(tried.slope, walk.slope),
         step=following,
         error=kept(error, walk.error),
         steps=steps,
@@ -216,8 +230,8 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     )
 
 
-def _between(pair: AbstractPair, walk: _Walk, time: Scalar) -> State:
-    """The state at a time within the last step."""
+def state_between(pair: AbstractPair, walk: Walk, time: Scalar) -> State:
+    """The state at a time within the last step taken."""
     h = walk.time - walk.before
     share = jnp.where(h > 0, (time - walk.before) / jnp.where(h > 0, h, 1.0), 1.0)
     ends = Ends(walk.old_state, walk.state, h * walk.old_slope, h * walk.slope)

@@ -42,7 +42,7 @@ class Tsitouras(AbstractPair):
             slopes.append(field(time + node * step, state + step * weighted(row, slopes)))
         new = state + step * weighted(_STEP, slopes)
         slopes.append(field(time + step, new))
-        return Attempt(new, step * weighted(_ERROR, slopes), (state + step * weighted(_MIDDLE, slopes),))
+        return Attempt(new, slopes[-1], step * weighted(_ERROR, slopes), (state + step * weighted(_MIDDLE, slopes),))
 
     def between(self, share: Scalar, ends: Ends, inside: tuple[State, ...]) -> State:
         x0, x1, f0, f1 = ends

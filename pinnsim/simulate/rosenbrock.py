@@ -56,7 +56,8 @@ class Rodas(AbstractPair):
         point = point + changes[4]
         changes.append(solve(field(time + step, point) + weighted(_MIXED[4], changes) / step))
         inside = (weighted(_SECOND, changes[:5]), weighted(_THIRD, changes[:5]))
-        return Attempt(point + changes[5], changes[5], inside)
+        new = point + changes[5]
+        return Attempt(new, field(time + step, new), changes[5], inside)
 
     def _drift(self, field: Field, time: Scalar, state: State) -> State:
         """df/dt at constant state: only dose curves move."""
