@@ -117,6 +117,19 @@ def test_forward_numbers_are_those_of_the_batch_solver_and_order_and_blocks_do_n
     np.testing.assert_allclose(back["loss"], explicit[0]["loss"][order], rtol=1e-10, atol=1e-12)
 
 
+def test_what_is_shared_has_the_gradients_of_all_lanes_together():
+    own, _, states, kinetics = arguments()
+    pulse = Treatment.parse(TEXTS[1]).resolve(CASCADE, 1)
+    found = eqx.filter_jit(jax.grad(lambda pulse: loss(SHARP, Way.EXPLICIT, own, pulse, states, kinetics)))(pulse)
+
+    def total(e, f):
+        pieces = [(0, 0, None), (0.5 + e, 2 + f, None), (3, 0, None)]
+        return sum(exact_loss(k, pieces=pieces) for k in range(4))
+
+    np.testing.assert_allclose(found.start[0], slope(lambda e: total(e, 0.0)), rtol=1e-6)
+    np.testing.assert_allclose(found.signal[0, 0], slope(lambda f: total(0.0, f)), rtol=1e-6)
+
+
 def test_the_way_is_told_and_can_be_told():
     own, perturbation, states, kinetics = arguments()
     ask = partial(way_of, kinetics, TIMES, perturbation, states)
@@ -168,6 +181,7 @@ def test_a_thousand_bad_lanes_leave_the_good_ones_alone():
     np.testing.assert_allclose(alone.states[:, 2, 0], -c * np.tanh(c), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_gene_kinetics_under_any_perturbation_have_the_gradients_of_the_reference():
     cell = randomised(model_of(("mrna",), genes=3, unmeasured=1), seed=4)
     kinetics, times = resolve(cell.kinetics), jnp.asarray([0.0, 5.0, 20.0])

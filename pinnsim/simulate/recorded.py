@@ -39,8 +39,8 @@ class Own(NamedTuple):
 
 
 class How(eqx.Module):
-    """How to solve: the pair, tolerances and steps allowed, whether dose curves move, and how many states are
-    remembered."""
+    """How to solve: the pair, tolerances and steps allowed, whether dose curves move, how many states are remembered,
+    and how many turns there is room for."""
 
     pair: AbstractPair
     rtol: Scalar
@@ -48,6 +48,7 @@ class How(eqx.Module):
     max_steps: int = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
     remembered: int = eqx.field(static=True)
+    turns: int = eqx.field(static=True)
 
     @property
     def limits(self) -> Limits:
@@ -158,7 +159,7 @@ def recorded(how: How, common: Common, own: Own, times: Times, state: Float[Arra
                  state, state, ())  # fmt: skip
     shapes = jax.eval_shape(lambda: lanes_last(open_lane)((common, times), (own, start)))
     start = start._replace(inside=jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes.inside))
-    most = how.max_steps * (2 * _given(common, own).start.shape[0] + 1)
+    most = min(how.max_steps * (2 * _given(common, own).start.shape[0] + 1), how.turns)
     places = min(how.remembered, most)
     record = Record(
         before=jnp.zeros((most, lanes), kind),
@@ -172,8 +173,9 @@ def recorded(how: How, common: Common, own: Own, times: Times, state: Float[Arra
     shown = jnp.broadcast_to(state, (times.shape[0], species, lanes))
     everywhere = jnp.ones(lanes, bool)
     carry = _Carry(start, everywhere, ~everywhere, shown, record)
-    carry = jax.lax.while_loop(lambda c: jnp.any(_going(c.walk, last)), turn, carry)
-    return Recorded(carry.shown, carry.walk.outcome, carry.walk.time, carry.record)
+    carry = jax.lax.while_loop(lambda c: jnp.any(_going(c.walk, last)) & (c.record.turns < most), turn, carry)
+    outcome = jnp.where(_going(carry.walk, last), Outcome.MAX_STEPS, carry.walk.outcome)
+    return Recorded(carry.shown, outcome, carry.walk.time, carry.record)
 
 
 def _given(common: Common, own: Own) -> Perturbation:
