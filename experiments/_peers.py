@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 import lineax
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from pinnsim.benchmark import LEAK, Workload
+from pinnsim.lanes import lanes_last
 from pinnsim.perturbation import Perturbation
 
 Run = Callable[[], Any]
@@ -62,6 +64,55 @@ def diffrax_vmap(work: Workload, times: np.ndarray, rtol: float, atol: float, so
 
     arguments = jax.tree.map(jnp.asarray, (work.rates, work.into, work.begin))
     return lambda: run(*arguments)
+
+
+def diffrax_gradient(
+    field: Callable[..., jax.Array],
+    numbers: Any,
+    rates: Any,
+    begin: jax.Array,
+    times: jax.Array,
+    target: jax.Array,
+    max_steps: int,
+    how: str,
+) -> Callable[[float], Run]:
+    """By tolerance, the mean-square loss and its gradient for `field(numbers, rates, y)`: lanes by `vmap`, with one
+    step for all of them ("shared", lanes last), or by `vmap` with the adjoint equation ("backsolve")."""
+
+    def solved(slope: Any, rates: Any, y: jax.Array, rtol: jax.Array, norm: Any, adjoint: Any) -> jax.Array:
+        return dfx.diffeqsolve(
+            dfx.ODETerm(lambda t, y, args: slope(*args, y)),
+            dfx.Tsit5(),
+            times[0],
+            times[-1],
+            None,
+            y,
+            args=rates,
+            saveat=dfx.SaveAt(ts=times[1:]),
+            stepsize_controller=dfx.PIDController(rtol=rtol, atol=0.01 * rtol, norm=norm),
+            adjoint=adjoint,
+            max_steps=max_steps,
+        ).ys
+
+    def rms(error: Any) -> jax.Array:
+        return jnp.sqrt(jnp.mean(ravel_pytree(error)[0] ** 2))
+
+    def states(numbers: Any, rates: Any, rtol: jax.Array) -> jax.Array:
+        if how == "shared":
+            every = lanes_last(lambda shared, lane: field(shared, *lane))
+            given = (numbers, jax.tree.map(jnp.transpose, rates))
+            worst = jax.vmap(rms, -1)
+            norm, adjoint = lambda error: jnp.max(worst(error)), dfx.RecursiveCheckpointAdjoint()
+            slope = lambda numbers, rates, y: every(numbers, (rates, y))  # noqa: E731
+            return jnp.moveaxis(solved(slope, given, begin.T, rtol, norm, adjoint), -1, 0)
+        adjoint = dfx.BacksolveAdjoint() if how == "backsolve" else dfx.RecursiveCheckpointAdjoint()
+        return jax.vmap(lambda r, y: solved(field, (numbers, r), y, rtol, rms, adjoint))(rates, begin)
+
+    def loss(numbers: Any, rates: Any, rtol: jax.Array) -> jax.Array:
+        return jnp.mean((states(numbers, rates, rtol) - target) ** 2)
+
+    asked = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    return lambda rtol: lambda: asked(numbers, rates, jnp.asarray(rtol))
 
 
 WIDTH = 8  # lanes of a numba block: a vector register's worth, twice

@@ -34,6 +34,12 @@ def named_leaves(tree: object) -> dict[str, np.ndarray]:
     return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def named_shapes(tree: object) -> dict[str, tuple[int, ...]]:
+    """The shapes of all array leaves by name, also where their numbers are not known yet."""
+    leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_array))[0]
+    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
 def with_leaves(tree: T, leaves: dict[str, np.ndarray]) -> T:
     """`tree` with every array leaf replaced by the one of the same name; shapes and dtypes must match, and do where
     `structure_hash` agrees."""

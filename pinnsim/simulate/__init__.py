@@ -22,6 +22,7 @@ from pinnsim.simulate.ssa import SSA
 from pinnsim.simulate.stationary import correlation_of, lagged_covariance, stationary_covariance
 from pinnsim.simulate.steady import SteadyState, steady_state
 from pinnsim.simulate.tau_leaping import TauLeaping
+from pinnsim.simulate.together import Way, solve_together, way_of
 
 __all__ = [
     "ODE",
@@ -43,6 +44,7 @@ __all__ = [
     "StationaryCovariance",
     "SteadyState",
     "TauLeaping",
+    "Way",
     "ZeroCovariance",
     "correlation_of",
     "lagged_covariance",
@@ -51,6 +53,8 @@ __all__ = [
     "simulate",
     "solve",
     "solve_many",
+    "solve_together",
     "stationary_covariance",
     "steady_state",
+    "way_of",
 ]

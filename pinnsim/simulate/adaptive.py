@@ -30,15 +30,20 @@ _SAFETY, _LEAST, _MOST = 0.9, 0.2, 10.0
 
 
 class Field(eqx.Module):
-    """What moves a cell between two switches."""
+    """What moves a cell between two switches. `apart`: whether the compiler must keep each evaluation, and with it its
+    derivative, apart from what is around it."""
 
     kinetics: AbstractKinetics
     acting: Acting
+    apart: bool = eqx.field(static=True, default=False)
 
     @eqx.filter_jit
     def __call__(self, time: Scalar, state: State) -> State:
         """dx/dt. A function to itself under `jit`: a step calls it many times, and tracing it each time takes long."""
-        return self.kinetics.vector_field(time, state, self.acting)
+        if not self.apart:
+            return self.kinetics.vector_field(time, state, self.acting)
+        state = jax.lax.optimization_barrier(state)
+        return jax.lax.optimization_barrier(self.kinetics.vector_field(time, state, self.acting))
 
 
 class Attempt(NamedTuple):
@@ -82,7 +87,7 @@ class Ends(NamedTuple):
     last_change: State
 
 
-class _Walk(NamedTuple):
+class Walk(NamedTuple):
     """Where a lane is, and the last step it took, for interpolation."""
 
     time: Scalar
@@ -156,30 +161,25 @@ def _walk(
     state: State,
     outcome: Int[Array, ""],
     limits: Limits,
-) -> tuple[_Walk, Trajectory]:
+) -> tuple[Walk, Trajectory]:
     """From one end to the other, and the states at the wanted targets."""
     left, right = ends
-    slope = field(left, state)
-    able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
-    outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
-    step = first_step(field, left, state, slope, limits, pair.order)
-    inside = (jnp.zeros_like(state),) * pair.between_arrays
-    walk = _Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
+    walk = begun(field, pair, left, state, outcome, limits)
 
-    def stepped(walk: _Walk) -> _Walk:
-        return _stepped(field, pair, walk, right, limits)
+    def stepped(walk: Walk) -> Walk:
+        return stepped_once(field, pair, walk, right, limits)
 
-    def through(walk: _Walk, some: tuple[Times, Bool[Array, " time"]]) -> tuple[_Walk, Trajectory]:
+    def through(walk: Walk, some: tuple[Times, Bool[Array, " time"]]) -> tuple[Walk, Trajectory]:
         targets, wanted = some
 
-        def read(walk: _Walk, missing: Array, readings: Trajectory) -> tuple[Array, Trajectory]:
+        def read(walk: Walk, missing: Array, readings: Trajectory) -> tuple[Array, Trajectory]:
             """What the last step passed, one time after the other: no turn of the loop where no lane passed any."""
 
             def one(carry: tuple[Array, Trajectory]) -> tuple[Array, Trajectory]:
                 missing, readings = carry
                 due = missing & (targets <= walk.time)
                 first = due & ~jnp.concatenate([jnp.zeros(1, bool), due[:-1]])
-                reading = _between(pair, walk, jnp.sum(jnp.where(first, targets, 0.0)))
+                reading = state_between(pair, walk, jnp.sum(jnp.where(first, targets, 0.0)))
                 return missing & ~first, jnp.where(first[:, None], reading[None], readings)
 
             return jax.lax.while_loop(lambda c: jnp.any(c[0] & (targets <= walk.time)), one, (missing, readings))
@@ -187,13 +187,13 @@ def _walk(
         empty = jnp.broadcast_to(state, (targets.shape[0], state.shape[0]))
         if pair.together == 1:
 
-            def before(walk: _Walk) -> Array:
+            def before(walk: Walk) -> Array:
                 return wanted[0] & (walk.time < targets[0]) & (walk.outcome == Outcome.DONE)
 
             walk = jax.lax.while_loop(before, stepped, walk)
             return walk, read(walk, wanted, empty)[1]
 
-        def further(carry: tuple[_Walk, Array, Trajectory]) -> tuple[_Walk, Array, Trajectory]:
+        def further(carry: tuple[Walk, Array, Trajectory]) -> tuple[Walk, Array, Trajectory]:
             walk = stepped(carry[0])
             return walk, *read(walk, *carry[1:])
 
@@ -211,7 +211,20 @@ def _walk(
     return walk, readings.reshape(-1, state.shape[0])[:count]
 
 
-def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limits: Limits) -> _Walk:
+def begun(
+    field: Field, pair: AbstractPair, left: Scalar, state: State, outcome: Int[Array, ""], limits: Limits
+) -> Walk:
+    """Where a lane stands at the start of a stretch without switches."""
+    slope = field(left, state)
+    able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
+    outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
+    step = first_step(field, left, state, slope, limits, pair.order)
+    inside = (jnp.zeros_like(state),) * pair.between_arrays
+    return Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
+
+
+def stepped_once(field: Field, pair: AbstractPair, walk: Walk, right: Scalar, limits: Limits) -> Walk:
+    """One attempt to go on, towards `right`: taken or not, with the next step's length."""
     left, x = walk.time, walk.state
     remaining = right - left
     last = walk.step >= remaining
@@ -235,7 +248,7 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     def kept(after: Array, before: Array) -> Array:
         return jnp.where(good, after, before)
 
-    return _Walk(
+    return Walk(
         time=kept(jnp.where(last, right, left + h), left),
         state=kept(tried.state, x),
         slope=kept(tried.slope, walk.slope),
@@ -250,8 +263,8 @@ def _stepped(field: Field, pair: AbstractPair, walk: _Walk, right: Scalar, limit
     )
 
 
-def _between(pair: AbstractPair, walk: _Walk, time: Scalar) -> State:
-    """The state at a time within the last step."""
+def state_between(pair: AbstractPair, walk: Walk, time: Scalar) -> State:
+    """The state at a time within the last step taken."""
     h = walk.time - walk.before
     share = jnp.where(h > 0, (time - walk.before) / jnp.where(h > 0, h, 1.0), 1.0)
     ends = Ends(walk.old_state, walk.state, h * walk.old_slope, h * walk.slope)

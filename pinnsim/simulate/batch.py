@@ -9,13 +9,14 @@ where the compiler orders sums differently).
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array
 
 from pinnsim.lanes import lanes_last
 
@@ -44,30 +45,61 @@ def run_lanes(
     **Returns** what `fn` returns, with a leading lane axis.
     """
     arrays, rest = eqx.partition(lanes, eqx.is_array)
-    count = jax.tree.leaves(arrays)[0].shape[0]
-    mesh = _mesh(devices)
-    each = -(-count // mesh.size)
-    usual = BLOCK if mesh.devices.flat[0].platform == "cpu" else each
-    width = max(1, min(usual if block is None else block, each))
-    blocks = -(-each // width)
-    total = mesh.size * blocks * width
-    # The last lane fills up the last block: it ends when it ends anyway.
-    padded = jax.tree.map(lambda a: a[jnp.minimum(jnp.arange(total), count - 1)] if total > count else a, arrays)
-    shaped = jax.tree.map(lambda a: jnp.moveaxis(a.reshape(mesh.size * blocks, width, *a.shape[1:]), 1, -1), padded)
+    blocks = Blocks.of(jax.tree.leaves(arrays)[0].shape[0], block, devices)
 
-    def one_device(shared: Shared, lanes: Lanes) -> Out:
-        return jax.lax.map(lambda one: lanes_last(fn)(shared, eqx.combine(one, rest)), lanes)
+    def one_block(shared: Shared, lanes: Lanes) -> Out:
+        return lanes_last(fn)(shared, eqx.combine(lanes, rest))
 
-    common, static = eqx.partition(shared, eqx.is_array)
+    return blocks.joined(blocks.run(one_block, shared, blocks.cut(arrays)))
 
-    def run(common: Shared, lanes: Lanes) -> Out:
-        return one_device(eqx.combine(common, static), lanes)
 
-    if mesh.size > 1:
-        spread = PartitionSpec(_AXIS)
-        run = jax.shard_map(run, mesh=mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False)
-    found = run(common, shaped)
-    return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 1).reshape(total, *a.shape[1:-1])[:count], found)
+class Blocks(NamedTuple):
+    """How lanes are cut into blocks: `total` blocks of `width` lanes, the last lane filling up the last block, spread
+    over the devices of `mesh`."""
+
+    lanes: int
+    width: int
+    total: int
+    mesh: Mesh
+
+    @staticmethod
+    def of(count: int, block: int | None = None, devices: int | None = None) -> "Blocks":
+        """Blocks for `count` lanes; `block` and `devices` as for `run_lanes`."""
+        mesh = _mesh(devices)
+        each = -(-count // mesh.size)
+        usual = BLOCK if mesh.devices.flat[0].platform == "cpu" else each
+        width = max(1, min(usual if block is None else block, each))
+        return Blocks(count, width, mesh.size * -(-each // width), mesh)
+
+    def cut(self, lanes: Lanes) -> Lanes:
+        """Arrays (lane, ...) as (block, ..., lane in block)."""
+        filled = self.total * self.width
+
+        def one(array: Array) -> Array:
+            # The last lane fills up the last block: it ends when it ends anyway.
+            whole = array[jnp.minimum(jnp.arange(filled), self.lanes - 1)] if filled > self.lanes else array
+            return jnp.moveaxis(whole.reshape(self.total, self.width, *array.shape[1:]), 1, -1)
+
+        return jax.tree.map(one, lanes)
+
+    def joined(self, blocked: Out) -> Out:
+        """The inverse of `cut`."""
+        filled = self.total * self.width
+        return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 1).reshape(filled, *a.shape[1:-1])[: self.lanes], blocked)
+
+    def run(self, fn: Callable[[Shared, Lanes], Out], shared: Shared, blocked: Lanes) -> Out:
+        """`fn(shared, block)` for every block, whose arrays have the lanes last; results with a leading block axis."""
+        common, static = eqx.partition(shared, eqx.is_array)
+
+        def run(common: Shared, blocked: Lanes) -> Out:
+            return jax.lax.map(lambda one: fn(eqx.combine(common, static), one), blocked)
+
+        if self.mesh.size > 1:
+            spread = PartitionSpec(_AXIS)
+            run = jax.shard_map(
+                run, mesh=self.mesh, in_specs=(PartitionSpec(), spread), out_specs=spread, check_vma=False
+            )
+        return run(common, blocked)
 
 
 def _mesh(devices: int | None) -> Mesh:

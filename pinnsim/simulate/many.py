@@ -26,7 +26,7 @@ from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
-from pinnsim.tree import named_leaves, replaced
+from pinnsim.tree import named_shapes, replaced
 
 Own = Mapping[str, Array]
 
@@ -53,17 +53,17 @@ def solve_many(
     the names of `tree.named_leaves(parameter.resolve(kinetics))`, each with a leading lane axis (`{"synthesis": (lane,
     gene)}`); `block`, `devices`: see `run_lanes`.
 
-    **Returns** a `Solution` with a leading lane axis. Forward only: for gradients map `solve`. Compiled once per
-    shape; dose curves that move, and stiff models, are further programs.
+    **Returns** a `Solution` with a leading lane axis. Forward only: for gradients use `solve_together`. Compiled
+    once per shape; dose curves that move, and stiff models, are further programs.
 
     **Raises** `E_INIT` for states and `E_USAGE` for names or shapes of `own` that do not fit.
     """
     method = ODE() if method is None else method
     kinetics, span, own = resolve(kinetics), jnp.asarray(times, states.dtype), dict(own or {})
-    _check(kinetics, states, own)
+    check_lanes(kinetics, states, own)
     stiff = method.stiff
     if stiff is None:
-        stiff = method.solver is None and is_stiff(_fastest(kinetics, perturbation, states, span[0], own), span)
+        stiff = method.solver is None and starts_stiff(kinetics, span, perturbation, states, own)
     return _solved(kinetics, span, perturbation, states, method, own, stiff, moving(perturbation), block, devices)
 
 
@@ -72,8 +72,14 @@ def moving(perturbation: Perturbation) -> bool:
     return bool(np.isfinite(np.asarray(perturbation.ka)).any() or (np.asarray(perturbation.ke) > 0).any())
 
 
-def _check(kinetics: AbstractKinetics, states: Array, own: Own) -> None:
-    species, leaves = len(kinetics.table.species), named_leaves(kinetics)
+def starts_stiff(kinetics: AbstractKinetics, times: Times, perturbation: Perturbation, states: Array, own: Own) -> bool:
+    """Whether any lane is too fast at its start for an explicit solver. `kinetics` is resolved."""
+    return is_stiff(_fastest(kinetics, perturbation, states, times[0], own), times)
+
+
+def check_lanes(kinetics: AbstractKinetics, states: Array, own: Own) -> None:
+    """Raises `E_INIT` and `E_USAGE` for states and numbers of lanes that do not fit the resolved model."""
+    species, leaves = len(kinetics.table.species), named_shapes(kinetics)
     with Problems() as problems:
         if states.ndim != 2 or states.shape[1] != species:
             problems.add(
@@ -85,10 +91,10 @@ def _check(kinetics: AbstractKinetics, states: Array, own: Own) -> None:
             if name not in leaves:
                 problems.add("E_USAGE", f"Argument `own` names '{name}', which the model does not have"
                              f"{did_you_mean(name, leaves)}.")  # fmt: skip
-            elif tuple(values.shape) != (states.shape[0], *leaves[name].shape):
+            elif tuple(values.shape) != (states.shape[0], *leaves[name]):
                 problems.add(
                     "E_USAGE",
-                    f"Argument `own['{name}']` needs shape {(states.shape[0], *leaves[name].shape)}, lanes first, but "
+                    f"Argument `own['{name}']` needs shape {(states.shape[0], *leaves[name])}, lanes first, but "
                     f"has shape {tuple(values.shape)}.",
                 )
 

@@ -15,8 +15,8 @@ class ODE(eqx.Module):
     not recompile); `solver`: `None` for pinnsim's own, made for many lanes (`simulate.adaptive`), or any diffrax
     solver, `Tsit5()` for mild and `Kvaerno5()` for stiff systems; `max_steps`: bound on steps between two switch
     times; `stiff`: whether pinnsim's own solver is the linearly implicit one (`True`), the explicit one (`False`), or
-    chosen by how fast the system is at its start (`None`). Gradients always go through diffrax, with `Tsit5()` where
-    `solver` is `None`.
+    chosen by how fast the system is at its start (`None`); `adjoint`: how diffrax differentiates. Gradients of `solve`
+    go through diffrax, with `Tsit5()` where `solver` is `None`; those of `solve_together` see there.
 
     Good values: rtol 1e-6 for simulation, 1e-4 for fitting to noisy data, 1e-10 for analysis in float64.
     """
