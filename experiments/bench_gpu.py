@@ -70,7 +70,7 @@ def deterministic(plan: dict[str, Any], stiff: bool) -> Work:
 
 def stepping(plan: dict[str, Any]) -> Work:
     """W3, single precision."""
-    peers = companion(__file__, "_peers")
+    peers = companion(__file__, "_sampling_peers")
     kinetics, begin = langevin_model(10, 3, seed=plan["seeds"][0])
     kinetics, until, cells = jax.tree.map(single, kinetics), 0.01 * plan["steps"], plan["langevin_cells"]
     plain = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32)[None], Perturbation.none(kinetics.table))

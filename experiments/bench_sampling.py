@@ -34,7 +34,7 @@ Rows = list[Acceptance]
 
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     """Both workloads."""
-    peers = companion(__file__, "_peers")
+    peers = companion(__file__, "_sampling_peers")
     rows, metrics, notes = langevin(plan, peers)
     for part in (exact_toggle, exact_telegraph):
         new, found, told = part(plan, peers)

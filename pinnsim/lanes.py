@@ -47,8 +47,7 @@ def lanes_last(fn: Callable[[Shared, Lanes], Out]) -> Callable[[Shared, Lanes], 
         shapes = [leaf.shape[:-1] if laned else leaf.shape for leaf, laned in zip(leaves, ours, strict=True)]
         one = [jax.ShapeDtypeStruct(shape, leaf.dtype) for shape, leaf in zip(shapes, leaves, strict=True)]
         program, made = jax.make_jaxpr(flat, return_shape=True)(*one)
-        values = [_Value(jnp.asarray(leaf), laned) for leaf, laned in zip(leaves, ours, strict=True)]
-        found = _run(program.jaxpr, [_Value(c, False) for c in program.consts], values, count)
+        found = _closed(program, _values([jnp.asarray(leaf) for leaf in leaves], ours), count)
         return jax.tree.unflatten(jax.tree.structure(made), [_widened(value, count) for value in found])
 
     return mapped
