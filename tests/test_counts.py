@@ -9,8 +9,12 @@ import scipy.special
 import scipy.stats
 from systems import network_of, prior_of
 
+from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
-from pinnsim.model import ModelConfig, build
+from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.fit.objective import objective
+from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.model import CellModel, ModelConfig, build
 from pinnsim.observation import (
     AbstractLikelihood,
     AbstractReadout,
@@ -299,3 +303,27 @@ def test_dispersions_are_learned_where_their_prior_says_so() -> None:
     np.testing.assert_array_equal(prior.spread.observation.likelihood.dispersion.raw, 0.25)
     np.testing.assert_array_equal(prior.spread.observation.readout.scale.raw, 0.5)
     np.testing.assert_array_equal(prior.spread.observation.readout.background.raw, 0.0)
+
+
+def test_size_factors_enter_the_objective() -> None:
+    """Expected counts are the readout times the sample's factor; cells start from counts per unit of it."""
+    network, depth = network_of(GENES, 0), rng.uniform(0.5, 2.0, (1, 1, TIMES))
+    config = ModelConfig(
+        readout=ReadoutConfig(kind="linear"), likelihood=LikelihoodConfig(kind="negative_binomial", dispersion=0.3)
+    )
+    prior = build(config, network, prior_of(network))
+    read = counts + 1.0
+    dataset = Dataset.build(read, times, network.genes, time_unit="min", scale="counts")
+    data = cultures(dataset, prior.center.table, exposure=depth)
+    np.testing.assert_allclose(data.per_exposure[0], read / depth[0, 0][:, None])
+
+    def told(model: CellModel, data: Cultures, settings: Settings) -> tuple[jax.Array, jax.Array]:
+        return jnp.asarray(means)[None], jnp.zeros(1, int)
+
+    got = objective(prior.center, prior, data, FitPlan(initial="rest").settings(), told)
+    exact = nb(read, means * depth[0, 0][:, None], np.full(GENES, 0.3)).sum()
+    np.testing.assert_allclose(got.terms["data"], -exact, rtol=1e-10)
+    for bad, code in ((depth[..., :2], "E_DATA_SHAPE"), (0.0 * depth, "E_DATA_EMPTY")):
+        with pytest.raises(PinnsimError) as caught:
+            cultures(dataset, prior.center.table, exposure=bad)
+        assert caught.value.codes == (code,)

@@ -33,7 +33,9 @@ def with_effects_at_rest(models: CellModel, prior: ModelPrior, data: Cultures) -
     def one(model: CellModel) -> CellModel:
         cell = resolve(model)
         hidden = cell.kinetics.hidden
-        rests = jax.vmap(lambda sample, p: FromSample(sample).state(cell, p))(data.readings[:, 0], data.perturbations)
+        rests = jax.vmap(lambda sample, p: FromSample(sample).state(cell, p))(
+            data.per_exposure[:, 0], data.perturbations
+        )
         at_rest = rests[:, cell.kinetics.abundances :]
         signal = edits.signal - hidden.reference[None]
         explained = signal @ jnp.where(fitted[None], hidden.effect, 0.0).T

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from tqdm import tqdm
 
 from pinnsim.data import Dataset
@@ -60,20 +60,22 @@ def fit(
     dataset: Dataset,
     plan: FitPlan | None = None,
     *,
+    exposure: ArrayLike | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
     label: str = "fit",
 ) -> FitResult:
     """Fits a model to a data set from many starts.
 
-    **Arguments:** `prior`: from `build`; `dataset`: its genes are the model's; `plan`: see `FitPlan`; `checkpoint`: a
-    path; `<path>.<stage>.safetensors` are written during the fit, and a fit of the same problem goes on from them.
+    **Arguments:** `prior`: from `build`; `dataset`: its genes are the model's; `plan`: see `FitPlan`;
+    `exposure`: size factors of counted samples (see `cultures`); `checkpoint`: a path; `<path>.<stage>.safetensors` are
+    written during the fit, and a fit of the same problem goes on from them.
 
     **Raises** `E_FIT` when every start failed, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of another fit or a
     damaged one, and everything that `cultures` raises.
     """
     plan = FitPlan() if plan is None else plan
-    data = cultures(dataset, prior.center.table, substeps=plan.substeps)
+    data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
 

@@ -78,7 +78,7 @@ def _along_solver(model: CellModel, data: Cultures, settings: Settings, method: 
         solution, predicted = run_one(model, times, method, perturbation, _start(readings, settings))
         return predicted, solution.outcome
 
-    return jax.vmap(one)(data.times, data.readings, data.perturbations)
+    return jax.vmap(one)(data.times, data.per_exposure, data.perturbations)
 
 
 def collocation_readings(model: CellModel, data: Cultures, settings: Settings) -> tuple[AllReadings, AllOutcomes]:
@@ -94,7 +94,7 @@ def collocation_readings(model: CellModel, data: Cultures, settings: Settings) -
         predicted = predict_on_grid(model, perturbation, jnp.where(usable, state, 1.0), grid, at, measured)
         return predicted, jnp.where(usable, Outcome.DONE, Outcome.NOT_SETTLED)
 
-    return jax.vmap(one)(data.times, data.readings, data.mask, data.perturbations, data.grid, data.at)
+    return jax.vmap(one)(data.times, data.per_exposure, data.mask, data.perturbations, data.grid, data.at)
 
 
 def _start(readings: Array, settings: Settings) -> AbstractInitial:
@@ -114,7 +114,7 @@ def objective(model: CellModel, prior: ModelPrior, data: Cultures, settings: Set
     done = outcome == Outcome.DONE
     # A culture of which nothing counts is held out: whether it can be solved must not count either.
     failed = ~done & jnp.any(scored, axis=(1, 2))
-    safe = jnp.where(done[:, None, None], predicted, data.readings)
+    safe = jnp.where(done[:, None, None], predicted, data.per_exposure) * data.exposure[..., None]
     density = jax.vmap(cell.observation.likelihood.log_density)(
         data.times, data.readings, safe, scored, data.measured_sd
     )
