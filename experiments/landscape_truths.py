@@ -35,6 +35,7 @@ from pinnsim.landscape.fokker_planck import fokker_planck
 from pinnsim.landscape.noise import additive
 from pinnsim.landscape.ornstein_uhlenbeck import ornstein_uhlenbeck
 from pinnsim.landscape.potential import Potential
+from pinnsim.landscape.rare_events import Coordinate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.string import energy_path
 from pinnsim.landscape.system import dose, parameter, system_of
@@ -313,6 +314,27 @@ class _Parabola(eqx.Module):
         return state**2 + self.offset
 
 
+def _rare(plan: dict[str, Any]) -> list[Acceptance]:
+    well, noise = double_well(), additive(plan["rare_noise"], 1)
+    exact = 1.0 / line(well, noise, (-2.5, 2.5)).exit_time(-1.0, 0.5)
+    along = Coordinate(jnp.array([1.0]))
+    edges, rounds, walkers = np.linspace(-1.0, 0.5, 31), plan["rare_rounds"], plan["rare_walkers"]
+    found = weighted_ensemble(well, noise, [-1.0], along, edges, dt=0.01, rounds=rounds, walkers=walkers)
+    half = 0.5 * (found.high - found.low)
+    networks, missed = companion(__file__, "_networks"), 0
+    for seed in range(2, 2 + plan["large_networks"]):
+        model = networks.network(seed, 20, 3)
+        few = fixed_points(model, starts=64, seed=1).states
+        for state in fixed_points(model, starts=6400, seed=2).states:
+            missed += int(min(np.abs(state - other).max() for other in few) > 1e-6)
+    return [
+        Acceptance("double well: exact rate of the rare event, per minute", exact, 2e-8),
+        Acceptance("double well: weighted ensemble's gap over its half interval", abs(found.rate - exact) / half, 1.0),
+        Acceptance("double well: weighted ensemble's half interval, relative", half / found.rate, 0.6),
+        Acceptance("networks of 20 genes: fixed points that only 100 times more starts find", missed, 0),
+    ]  # fmt: skip
+
+
 def _denials(plan: dict[str, Any]) -> list[Acceptance]:
     ghost = fixed_points(drift_field(_Parabola(jnp.asarray(0.1)), ("x",), [-1.0]), starts=16)
     tilted = fixed_points(double_well(), "drive(x)=0.39", starts=16)
@@ -378,6 +400,7 @@ PARTS = {
     "passages": _passages,
     "laws": _laws,
     "paths": _paths,
+    "rare": _rare,
     "denials": _denials,
 }
 
