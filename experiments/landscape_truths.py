@@ -28,7 +28,7 @@ from pinnsim.experiment import Acceptance, Findings, companion, main
 from pinnsim.landscape import critical_duration, find_attractors
 from pinnsim.landscape.action import minimum_action
 from pinnsim.landscape.birth_death import birth_death_law
-from pinnsim.landscape.continuation import continuation, fold_curve, switch_branch
+from pinnsim.landscape.continuation import continuation, fold_curve
 from pinnsim.landscape.cycles import shoot
 from pinnsim.landscape.first_passage import line
 from pinnsim.landscape.fokker_planck import fokker_planck
@@ -39,8 +39,6 @@ from pinnsim.landscape.rare_events import Coordinate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.string import energy_path
 from pinnsim.landscape.system import dose, parameter, system_of
-from pinnsim.plot import save
-from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
 from pinnsim.simulate import ODE
 
 SMOKE: dict[str, Any] = {
@@ -76,7 +74,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         rows += PARTS[name](plan)
     metrics = {"rows": len(rows), "failing rows": sum(not row.holds for row in rows)}
     if plan["picture_cells"]:
-        _picture(plan, out)
+        companion(__file__, "_landscape_picture").picture(plan["picture_cells"], out / "landscape_truths.png")
     return Findings(metrics, {}, tuple(rows))
 
 
@@ -358,39 +356,6 @@ def _refuses(call: Any) -> bool:
     except PinnsimError:
         return True
     return False
-
-
-def _picture(plan: dict[str, Any], out: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(14.0, 5.6), layout="constrained")
-    model = gata1_pu1()
-    branch = continuation(model, [1.0, 1.0], parameter("law/activation"), 1.0, (0.1, 2.0))
-    fates = switch_branch(branch, branch.of_kind("branch point")[0])
-    found = find_attractors(model, starts=16)
-    stable = found.states[found.stable]
-    outer = continuation(model, stable[np.argmax(stable[:, 0])], parameter("law/activation"), 1.0, (0.1, 2.0))
-    mirror = continuation(model, stable[np.argmin(stable[:, 0])], parameter("law/activation"), 1.0, (0.1, 2.0))
-    bifurcation_diagram(
-        [branch, fates, outer, mirror], "GATA1.mrna", knob="self-activation a",
-        title="GATA1-PU.1: where the progenitor appears", ax=axes[0],
-    )  # fmt: skip
-    noise = additive(0.02, 2)
-    grid = fokker_planck(model, noise, ([-0.3, -0.3], [2.5, 2.5]), plan["picture_cells"])
-    low, pass_ = stable[np.argmin(stable[:, 0])], [0.4884248450, 1.5115751550]
-    ways = [minimum_action(model, noise, a, b, points=65) for a, b in (
-        (low, pass_), (low[::-1], pass_[::-1]), ([1.0, 1.0], pass_), ([1.0, 1.0], pass_[::-1]))]  # fmt: skip
-
-    def flow(states: np.ndarray) -> np.ndarray:
-        own = (np.maximum(states, 0) / 0.5) ** 4
-        return own / (1 + own) + 1 / (1 + own[..., ::-1]) - states
-
-    phase_portrait(
-        flow, ([-0.2, -0.2], [2.3, 2.3]), ("GATA1", "PU.1"), points=found, paths=ways, potential=grid.potential(),
-        grid=(grid.centres[0], grid.centres[1]), title="-ln p at D = 0.02, and the ways over the passes",
-        simulated=True, ax=axes[1],
-    )  # fmt: skip
-    save(figure, out / "landscape_truths.png")
 
 
 PARTS = {

@@ -94,7 +94,8 @@ class Push:
     **Arguments:** `doses`, `durations`, `settle`: (lane,); `released`, `final`: (lane, species), the state when let go
     and after `settle` (NaN for failed lanes); `valley`: (lane,), position among the attractors, -1 where none is within
     `threshold` or the lane failed, cycles counted after the points; `nearest`, `distance`: (lane,), the nearest point
-    whatever its distance (log abundance, root mean square); `outcome`: (lane,), see `Outcome`; `names` of the attractors, (point,).
+    whatever its distance (log abundance, root mean square); `outcome`: (lane,), see `Outcome`; `names` of the
+    attractors, (point,).
     """
 
     doses: np.ndarray
@@ -156,8 +157,8 @@ def push(
     edits beginning at one time (default 0) and without stop, for example `"drive(u)=1"`; `doses`, `durations`,
     `settle`: (lane,) or one number for all; `attractors`: of the model under `background` (of an `Attractors` the
     stable ones and the cycles), else (point, species); `background`: what acts all the time; `threshold`: largest
-    distance (log abundance) of a state that counts as settled in a valley; `method`: default `ODE(rtol=1e-6)`; `batch_size`: lanes
-    solved at a time.
+    distance (log abundance) of a state that counts as settled in a valley; `method`: default `ODE(rtol=1e-6)`;
+    `batch_size`: lanes solved at a time.
 
     Good values: `settle` of 10 or more of the slowest relaxation times; more when pushes end near a separatrix.
 
