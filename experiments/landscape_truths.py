@@ -28,18 +28,17 @@ from pinnsim.experiment import Acceptance, Findings, companion, main
 from pinnsim.landscape import critical_duration, find_attractors
 from pinnsim.landscape.action import minimum_action
 from pinnsim.landscape.birth_death import birth_death_law
-from pinnsim.landscape.continuation import continuation, fold_curve, switch_branch
+from pinnsim.landscape.continuation import continuation, fold_curve
 from pinnsim.landscape.cycles import shoot
 from pinnsim.landscape.first_passage import line
 from pinnsim.landscape.fokker_planck import fokker_planck
 from pinnsim.landscape.noise import additive
 from pinnsim.landscape.ornstein_uhlenbeck import ornstein_uhlenbeck
 from pinnsim.landscape.potential import Potential
+from pinnsim.landscape.rare_events import Coordinate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.string import energy_path
 from pinnsim.landscape.system import dose, parameter, system_of
-from pinnsim.plot import save
-from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
 from pinnsim.simulate import ODE
 
 SMOKE: dict[str, Any] = {
@@ -75,7 +74,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         rows += PARTS[name](plan)
     metrics = {"rows": len(rows), "failing rows": sum(not row.holds for row in rows)}
     if plan["picture_cells"]:
-        _picture(plan, out)
+        companion(__file__, "_landscape_picture").picture(plan["picture_cells"], out / "landscape_truths.png")
     return Findings(metrics, {}, tuple(rows))
 
 
@@ -313,6 +312,27 @@ class _Parabola(eqx.Module):
         return state**2 + self.offset
 
 
+def _rare(plan: dict[str, Any]) -> list[Acceptance]:
+    well, noise = double_well(), additive(plan["rare_noise"], 1)
+    exact = 1.0 / line(well, noise, (-2.5, 2.5)).exit_time(-1.0, 0.5)
+    along = Coordinate(jnp.array([1.0]))
+    edges, rounds, walkers = np.linspace(-1.0, 0.5, 31), plan["rare_rounds"], plan["rare_walkers"]
+    found = weighted_ensemble(well, noise, [-1.0], along, edges, dt=0.01, rounds=rounds, walkers=walkers)
+    half = 0.5 * (found.high - found.low)
+    networks, missed = companion(__file__, "_networks"), 0
+    for seed in range(2, 2 + plan["large_networks"]):
+        model = networks.network(seed, 20, 3)
+        few = fixed_points(model, starts=64, seed=1).states
+        for state in fixed_points(model, starts=6400, seed=2).states:
+            missed += int(min(np.abs(state - other).max() for other in few) > 1e-6)
+    return [
+        Acceptance("double well: exact rate of the rare event, per minute", exact, 2e-8),
+        Acceptance("double well: weighted ensemble's gap over its half interval", abs(found.rate - exact) / half, 1.0),
+        Acceptance("double well: weighted ensemble's half interval, relative", half / found.rate, 0.6),
+        Acceptance("networks of 20 genes: fixed points that only 100 times more starts find", missed, 0),
+    ]  # fmt: skip
+
+
 def _denials(plan: dict[str, Any]) -> list[Acceptance]:
     ghost = fixed_points(drift_field(_Parabola(jnp.asarray(0.1)), ("x",), [-1.0]), starts=16)
     tilted = fixed_points(double_well(), "drive(x)=0.39", starts=16)
@@ -338,39 +358,6 @@ def _refuses(call: Any) -> bool:
     return False
 
 
-def _picture(plan: dict[str, Any], out: Path) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(14.0, 5.6), layout="constrained")
-    model = gata1_pu1()
-    branch = continuation(model, [1.0, 1.0], parameter("law/activation"), 1.0, (0.1, 2.0))
-    fates = switch_branch(branch, branch.of_kind("branch point")[0])
-    found = find_attractors(model, starts=16)
-    stable = found.states[found.stable]
-    outer = continuation(model, stable[np.argmax(stable[:, 0])], parameter("law/activation"), 1.0, (0.1, 2.0))
-    mirror = continuation(model, stable[np.argmin(stable[:, 0])], parameter("law/activation"), 1.0, (0.1, 2.0))
-    bifurcation_diagram(
-        [branch, fates, outer, mirror], "GATA1.mrna", knob="self-activation a",
-        title="GATA1-PU.1: where the progenitor appears", ax=axes[0],
-    )  # fmt: skip
-    noise = additive(0.02, 2)
-    grid = fokker_planck(model, noise, ([-0.3, -0.3], [2.5, 2.5]), plan["picture_cells"])
-    low, pass_ = stable[np.argmin(stable[:, 0])], [0.4884248450, 1.5115751550]
-    ways = [minimum_action(model, noise, a, b, points=65) for a, b in (
-        (low, pass_), (low[::-1], pass_[::-1]), ([1.0, 1.0], pass_), ([1.0, 1.0], pass_[::-1]))]  # fmt: skip
-
-    def flow(states: np.ndarray) -> np.ndarray:
-        own = (np.maximum(states, 0) / 0.5) ** 4
-        return own / (1 + own) + 1 / (1 + own[..., ::-1]) - states
-
-    phase_portrait(
-        flow, ([-0.2, -0.2], [2.3, 2.3]), ("GATA1", "PU.1"), points=found, paths=ways, potential=grid.potential(),
-        grid=(grid.centres[0], grid.centres[1]), title="-ln p at D = 0.02, and the ways over the passes",
-        simulated=True, ax=axes[1],
-    )  # fmt: skip
-    save(figure, out / "landscape_truths.png")
-
-
 PARTS = {
     "points": _points,
     "branches": _branches,
@@ -378,6 +365,7 @@ PARTS = {
     "passages": _passages,
     "laws": _laws,
     "paths": _paths,
+    "rare": _rare,
     "denials": _denials,
 }
 

@@ -9,7 +9,7 @@ from jaxtyping import Array
 from pinnsim.dynamics.drift import drift_field
 from pinnsim.dynamics.textbook import six_variable_repressilator
 from pinnsim.errors import PinnsimError
-from pinnsim.landscape import find_attractors
+from pinnsim.landscape import find_attractors, push
 from pinnsim.landscape.cycles import _closed, shoot
 
 
@@ -59,6 +59,8 @@ def test_a_valley_inside_an_unstable_cycle_and_a_cycle_are_both_found(rings):
     assert cycle.stability == "stable"
     assert abs(cycle.period - 2 * np.pi / 3.0) < 1e-9
     assert (found.circles[np.array(found.motion) == "cycle"] == 0).all()
+    pushed = push(rings, [0.0, 0.0], "drive(x)=1", [0.1, 2.0], 1.0, found, settle=20.0)
+    assert pushed.verdicts() == ["A1", "C1"]
     # The unstable circle is the edge between both: a share of pi b^2 of the box settles.
     assert abs(found.share[0] - np.pi * 0.25 / 9) < 2 / 16
 

@@ -20,11 +20,11 @@ def test_rates_from_common_to_one_in_a_hundred_million():
         exact = 1.0 / line(well, additive(noise, 1), (-2.5, 2.5)).exit_time(-1.0, 0.5)
         assert 0.3 < exact / rough < 3
         found = weighted_ensemble(
-            well, additive(noise, 1), [-1.0], ALONG, EDGES, dt=0.01, interval=10, rounds=600, walkers=8, level=0.99
+            well, additive(noise, 1), [-1.0], ALONG, EDGES, dt=0.01, interval=10, rounds=600, walkers=8
         )
         # Steps of 0.01 move the rate itself by about 1 %.
         assert 0.98 * found.low < exact < 1.02 * found.high
-        assert (found.high - found.low) / found.rate < 0.8
+        assert (found.high - found.low) / found.rate < 1.2
         assert found.replicates.shape == (8,)
         assert found.course.shape == (600,)
     assert _ensemble._cached._cache_size() == before + 1

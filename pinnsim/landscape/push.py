@@ -42,6 +42,7 @@ from pinnsim.simulate import ODE, Outcome, solve
 from pinnsim.treatment import NONE, Treatment, as_treatment
 
 NOWHERE = -1  # no known attractor within the threshold
+_ON_CYCLE = 0.02  # a state so near a cycle's orbit, as a share of its swing, has settled on it
 
 
 class Program(eqx.Module):
@@ -92,8 +93,9 @@ class Push:
 
     **Arguments:** `doses`, `durations`, `settle`: (lane,); `released`, `final`: (lane, species), the state when let go
     and after `settle` (NaN for failed lanes); `valley`: (lane,), position among the attractors, -1 where none is within
-    `threshold` or the lane failed; `nearest`, `distance`: (lane,), the nearest one whatever its distance (log
-    abundance, root mean square); `outcome`: (lane,), see `Outcome`; `names` of the attractors, (point,).
+    `threshold` or the lane failed, cycles counted after the points; `nearest`, `distance`: (lane,), the nearest point
+    whatever its distance (log abundance, root mean square); `outcome`: (lane,), see `Outcome`; `names` of the
+    attractors, (point,).
     """
 
     doses: np.ndarray
@@ -154,9 +156,9 @@ def push(
     **Arguments:** `state`: (species,), where the cell is when the push begins; `template`: the push at dose 1, its
     edits beginning at one time (default 0) and without stop, for example `"drive(u)=1"`; `doses`, `durations`,
     `settle`: (lane,) or one number for all; `attractors`: of the model under `background` (of an `Attractors` the
-    stable ones), else (point, species); `background`: what acts all the time; `threshold`: largest distance (log
-    abundance) of a state that counts as settled in a valley; `method`: default `ODE(rtol=1e-6)`; `batch_size`: lanes
-    solved at a time.
+    stable ones and the cycles), else (point, species); `background`: what acts all the time; `threshold`: largest
+    distance (log abundance) of a state that counts as settled in a valley; `method`: default `ODE(rtol=1e-6)`;
+    `batch_size`: lanes solved at a time.
 
     Good values: `settle` of 10 or more of the slowest relaxation times; more when pushes end near a separatrix.
 
@@ -168,11 +170,18 @@ def push(
     lanes = lanes_of(doses, durations, settle)
     results = sweep(program, *lanes, batch_size)
     released, final, nearest, gap, outcome = results
+    valley = np.where(gap <= threshold, nearest, NOWHERE)
+    cycles = attractors.cycles if isinstance(attractors, Attractors) else ()
+    for lane in np.flatnonzero((valley == NOWHERE) & (outcome == Outcome.DONE)) if cycles else ():
+        around = [cycle.gap(final[lane]) for cycle in cycles]
+        if min(around) <= _ON_CYCLE:
+            valley[lane] = len(names) + int(np.argmin(around))
+    names = (*names, *(cycle.name for cycle in cycles))
     return Push(
         *lanes,
         released=released,
         final=final,
-        valley=np.where(gap <= threshold, nearest, NOWHERE),
+        valley=valley,
         nearest=nearest,
         distance=gap,
         outcome=outcome,
@@ -190,6 +199,9 @@ def known_points(attractors: Attractors | Numbers, kinetics: AbstractKinetics) -
     else:
         points = np.asarray(attractors, dtype=float)
         names = tuple(f"A{k + 1}" for k in range(len(points)))
+    if not len(points) and isinstance(attractors, Attractors) and attractors.cycles:
+        # Nothing is near a state of no number: only cycles are left to settle on.
+        return np.full((1, len(kinetics.table.species)), np.nan), ("",)
     require_states(points, kinetics, "attractors")
     if not len(points):
         raise PinnsimError.of(

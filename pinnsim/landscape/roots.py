@@ -35,6 +35,7 @@ from pinnsim.treatment import NONE, Treatment
 _ITERATIONS = 80
 _ROUNDS, _PATIENCE = 16, 4
 _FRESH = 128  # new starts of every round
+_SMALL = 24  # free coordinates up to which that is cheap; beyond, fewer starts and rounds
 _PARTS = (1.0, 0.5, 0.2, 0.05)  # of a step, of which the best is taken
 _SLOTS = 16  # roots that are divided out, doubled when there are more
 _FACTOR = 5.0
@@ -87,15 +88,18 @@ def search(points: FixedPoints, guesses: np.ndarray, seed: int = 0) -> None:
     amounts = jnp.asarray((basis.T @ np.asarray(kinetics.material()) > 0.5) & bool((basis >= 0).all()))
     scale = jnp.abs(system.basis.T @ floors(kinetics)) + 1e-300
     rng, quiet = np.random.default_rng(seed), 0
-    size = _FRESH // 2
-    for number in range(_ROUNDS):
+    small = basis.shape[1] <= _SMALL
+    fresh, rounds = (_FRESH, _ROUNDS) if small else (_FRESH // 8, 2)
+    for number in range(rounds):
         known = len(points.states)
         roots = np.zeros((max(_SLOTS, 1 << max(known - 1, 0).bit_length()), basis.shape[1]))
         roots[:known] = np.array(points.states).reshape(known, len(basis)) @ basis
         used = np.arange(len(roots)) < known
-        begin = guesses if number == 0 else _fresh(rng, np.array([*points.states, *guesses[:_FRESH]]), known, points)
-        padded = np.concatenate([begin, np.repeat(begin[-1:], -len(begin) % _FRESH, axis=0)])
-        lanes = jnp.asarray(padded.reshape(-1, size, len(basis)))
+        begin = (
+            guesses if number == 0 else _fresh(rng, np.array([*points.states, *guesses[:fresh]]), known, points, fresh)
+        )
+        padded = np.concatenate([begin, np.repeat(begin[-1:], -len(begin) % fresh, axis=0)])
+        lanes = jnp.asarray(padded.reshape(-1, fresh // 2, len(basis)))
         found, ended = _newton(system, lanes, jnp.asarray(roots), jnp.asarray(used), amounts, scale)
         ends = np.asarray(found).reshape(-1, basis.shape[1])[np.asarray(ended).ravel()]
         for y in _different(ends):
@@ -106,9 +110,9 @@ def search(points: FixedPoints, guesses: np.ndarray, seed: int = 0) -> None:
             return
 
 
-def _fresh(rng: np.random.Generator, states: np.ndarray, known: int, points: FixedPoints) -> np.ndarray:
+def _fresh(rng: np.random.Generator, states: np.ndarray, known: int, points: FixedPoints, count: int) -> np.ndarray:
     """New starts: in the box of what is known, widened, and on and beside lines between pairs of known points."""
-    half = _FRESH // 2
+    half = count // 2
     low, high = states.min(axis=0), states.max(axis=0)
     tiny = 1e-3 * np.maximum(np.abs(high), 1e-300)
     share = rng.random((half, states.shape[1]))
@@ -116,8 +120,8 @@ def _fresh(rng: np.random.Generator, states: np.ndarray, known: int, points: Fix
     relative = np.maximum(0.3 * low, tiny) * ratio**share
     plain = low - 0.2 * (high - low) + share * 1.4 * (high - low)
     box = np.where(points.material, relative, plain)
-    pairs = states[rng.integers(0, known if known > 1 else len(states), (2, _FRESH - half))]
-    between = pairs[0] + rng.uniform(-0.2, 1.2, (_FRESH - half, 1)) * (pairs[1] - pairs[0])
+    pairs = states[rng.integers(0, known if known > 1 else len(states), (2, count - half))]
+    between = pairs[0] + rng.uniform(-0.2, 1.2, (count - half, 1)) * (pairs[1] - pairs[0])
     spread = 0.1 * (high - low) * rng.standard_normal(between.shape) * rng.integers(0, 2, (len(between), 1))
     return np.concatenate([box, np.where(points.material, np.abs(between + spread), between + spread)])
 

@@ -60,7 +60,7 @@ def bifurcation_diagram(
 @styled
 def phase_portrait(
     flow: Callable[[np.ndarray], np.ndarray],
-    box: tuple[Sequence[float], Sequence[float]],
+    box: tuple[Sequence[float | int], Sequence[float | int]],
     species: tuple[str, str],
     *,
     points: Attractors | None = None,
