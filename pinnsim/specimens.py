@@ -5,7 +5,7 @@ Small gene networks of any layers at the centre of their priors (`model_of`), th
 experiments draw from here, so that both speak of the same systems.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -130,7 +130,7 @@ def randomised(model: CellModel, seed: int, scale: float = 0.5, weights: float =
     rng = np.random.default_rng(seed)
     flags = trainable(model)
 
-    def moved(leaf: Array, flag: bool, size: float) -> Array:
+    def moved(leaf: Any, flag: bool, size: float) -> Any:
         return leaf + jnp.asarray(size * rng.standard_normal(leaf.shape), leaf.dtype) if flag else leaf
 
     out = jax.tree.map(lambda leaf, flag: moved(leaf, flag, scale), model, flags)
