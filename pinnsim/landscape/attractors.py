@@ -7,9 +7,10 @@ From many quasi-random starts (Sobol points, log-uniform in abundance) two quest
    its share of the box of starts. A start that still moves is reported as a cycle (it came back to where it was, with
    undiminished swing), which is then closed exactly (`pinnsim.landscape.cycles`), or as not settled; it is never
    counted as resting anywhere.
-2. *Which other fixed points are there?* Deflated Newton iterations (`pinnsim.landscape.roots`) from the starts
-   themselves, and from the middle between every two valleys, also converge to saddles and peaks, which the flow leaves.
-   So they never decide whether a point is stable, nor whose valley a start belongs to.
+2. *Which other fixed points are there?* Deflated Newton iterations (`pinnsim.landscape.roots`; of more than 64 species
+   implicit steps, without deflation) from the starts themselves, and from the middle between every two valleys, also
+   converge to saddles and peaks, which the flow leaves. So they never decide whether a point is stable,
+   nor whose valley a start belongs to.
 
 What a fixed point must show to be counted, and when it is called stable, is in `pinnsim.landscape.fixed_points`.
 
@@ -54,6 +55,7 @@ SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
 _WINDOW = 256  # states looked at to tell a cycle from a slow approach
 _ARRIVED = 0.05  # largest distance (log abundance) between where the flow ended and the fixed point it is counted for
 _ON_CYCLE = 0.02  # a state so near a known cycle, in units of its swing, is on it
+_LARGE = 64  # species beyond which guesses are polished one by one
 _STILL = 1e-3  # a coordinate that swings less than this rests
 _LIFETIMES = 12.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-12
 _LONGER = 3.0  # a start that is not at rest after `settle` is followed this many times longer again
@@ -192,7 +194,12 @@ def find_attractors(
             circles[k] = _circle(kinetics, acting, ends[k], period, cycles) if ok and round_ else -1
             arrives[k] = _arrival(points, ends[k]) if ok and not round_ else -1
             motion[k] = FAILED if not ok else CYCLE if round_ else SETTLED if arrives[k] >= 0 else MOVING
-    search(points, np.array(probes_of(begin[:probes], points)))
+    guesses = probes_of(begin[:probes], points)
+    if points.free.sum() <= _LARGE:
+        search(points, np.array(guesses), seed)
+    else:  # whole Jacobians of many lanes would cost more than all courses
+        for guess in guesses:
+            points.polish(guess)
     found = _collect(points, tuple(map(str, motion)), arrives, ends, span)
     return dataclasses.replace(found, cycles=tuple(cycles), circles=circles)
 
