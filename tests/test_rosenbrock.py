@@ -110,7 +110,9 @@ def test_fifty_random_networks_agree_with_radau(networks):
         limits = Limits(jnp.asarray(1e-8), jnp.asarray(1e-10), 20000)
         return integrate(kinetics, times, p, x, Rodas(), limits, moving=False)
 
-    got = eqx.filter_jit(run_lanes)(one, jnp.asarray(TIMES), (stack(models), Perturbation.stack(given), states))
+    got = eqx.filter_jit(run_lanes)(
+        one, jnp.asarray(TIMES), (stack(models), Perturbation.stack(given), jnp.stack(states))
+    )
     assert (np.asarray(got.outcome) == Outcome.DONE).all()
     field = eqx.filter_jit(lambda k, p, x: k.vector_field(jnp.zeros(()), x, p))
     jacobian = eqx.filter_jit(lambda k, p, x: jax.jacfwd(lambda y: k.vector_field(jnp.zeros(()), y, p))(x))

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 from pinnsim.dynamics.equation import Reaction
 from pinnsim.dynamics.reactions import MassAction, ReactionSystem, reaction_system
 from pinnsim.errors import PinnsimError, Problem
+from pinnsim.formats.bundle import MANIFEST
 from pinnsim.formats.toml import parse_config, parse_toml, read_text, to_toml
 from pinnsim.parameter import resolve
 from pinnsim.store import replacing, version_sentence
@@ -79,8 +80,11 @@ class StoredSystem:
 
 
 def holds_system(path: str | Path) -> bool:
-    """Whether a file, or a folder's `model.toml`, is that of a reaction system."""
+    """Whether a file, or a folder's `model.toml`, is that of a reaction system. A folder with a manifest is a model
+    bundle, whatever has become of its files."""
     file = _file(path)
+    if Path(path).is_dir() and (Path(path) / MANIFEST).exists():
+        return False
     return file.is_file() and parse_toml(read_text(file), str(file)).get("kind") == KIND
 
 
