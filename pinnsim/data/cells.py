@@ -90,7 +90,8 @@ def _check_names(
     size_factors: str,
     genes: Sequence[str] | None,
 ) -> None:
-    there = [*data.layers, *([MAIN] if data.X is not None else [])]
+    # anndata 0.13 lists X among the layers, without a name.
+    there = [*filter(None, data.layers), *([MAIN] if data.X is not None else [])]
     for name in layers.values():
         if name not in there:
             problems.add("E_LAYER_MISSING", f"'{name}' not in {sorted(there)}{did_you_mean(name, there)}.")
