@@ -15,7 +15,7 @@ from problems import CONDITIONS, GENES, measured, prior_model, truth_of
 from pinnsim.errors import PinnsimError
 from pinnsim.fit import FitPlan, cultures, edge_table, laplace, rate_table, verdict_counts
 from pinnsim.fit.free import free_vector
-from pinnsim.fit.objective import collocation_readings, objective
+from pinnsim.fit.objective import collocation_readings, objective, trajectory_readings
 from pinnsim.parameter import resolve
 
 NOISE = 0.05
@@ -83,8 +83,6 @@ def test_few_directions_are_the_leading_ones_and_overstate_uncertainty(prior, mo
 def test_through_the_solver_curvature_agrees_with_differences(prior, model, data):
     """Forward derivatives through the solver against central differences of predictions: the solver's tolerance is
     1e-8, the difference's step 1e-4, so 1e-3 of the largest is a wide margin."""
-    from pinnsim.fit.objective import trajectory_readings
-
     found = laplace(model, prior, data, PLAN, predict="trajectories")
     free = free_vector(model, prior)
     predict = eqx.filter_jit(

@@ -39,8 +39,8 @@ def fit(
 
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
     every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv), the terms of
-    the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the
-    best so far; the same command goes on where it stopped.
+    the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far; the
+    same command goes on where it stopped.
 
     \b
     Examples:
@@ -125,6 +125,8 @@ def fit(
         data_digest=project.dataset.digest(),
         notes=notes,
     )
+    for name in {RATES, EDGES} - set(files):
+        (out / name).unlink(missing_ok=True)  # of an earlier fit: they would be taken for this one's
     write_files(out, files)
     _show(result, summary, out)
     if result.interrupted:
@@ -155,7 +157,11 @@ def _certainty(
     """Tables of rates and edges of the best start, and on screen how many of them the data identify."""
     from pinnsim.fit import edge_table, laplace, rate_table, verdict_counts
 
-    posterior = laplace(result.best(), prior, data, project.config.fit, progress=progress)
+    try:
+        posterior = laplace(result.best(), prior, data, project.config.fit, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted: the fit is kept, without {RATES} and {EDGES}.", err=True)
+        return {}
     rates = rate_table(posterior)
     counts = verdict_counts(rates)
     show_table("What the data identify (90 % intervals: rates.csv)", tuple(counts.columns), counts.to_numpy().tolist())

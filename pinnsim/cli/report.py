@@ -14,12 +14,12 @@ from pinnsim.cli.score import BARS, SCORES
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
 
-_EDGES = 15
-
 if TYPE_CHECKING:
     import pandas as pd
 
     from pinnsim.report import Report
+
+_EDGES = 15  # edges that the page shows
 
 
 def report(

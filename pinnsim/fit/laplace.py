@@ -22,7 +22,8 @@ rank; N. Halko et al., SIAM Review 53:217 (2011), the randomised method.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -139,14 +140,14 @@ def laplace(
     blocks, usable = _blocks(free, estimate, anonymous, settings, backward)
     if not bool(jnp.any(usable)):
         raise PinnsimError.of("E_FIT", "No culture could be solved from this model, so nothing is known about it.")
+    here = _Here(free, estimate, scale, blocks, usable, anonymous, settings)
     if len(free.names) <= dense:
         parts = []
         numbers = np.arange(len(free.names))
         with tqdm(total=len(numbers), desc="uncertainty", unit="rate", disable=None if progress else True) as bar:
             for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
                 # Always as many, so that one program serves: what is too many is computed twice.
-                some = jnp.asarray(np.resize(batch, _BATCH))
-                part = _whitened(free, estimate, scale, blocks, usable, anonymous, settings, forward, some)
+                part = _whitened(here, forward, jnp.asarray(np.resize(batch, _BATCH)))
                 parts.append(np.asarray(part)[: len(batch)])
                 bar.update(len(batch))
         jacobian = np.concatenate(parts)
@@ -154,11 +155,10 @@ def laplace(
     else:
         directions = min(rank + _EXTRA, len(free.names))
         draws = jax.random.normal(jax.random.key(seed), (directions, len(free.names)), estimate.dtype)
-        args = (free, estimate, scale, blocks, usable, anonymous, settings, forward, backward)
         # One power iteration: the spectrum of a fit falls slowly at first.
-        once = _orthonormal(_curved(*args, draws))
-        basis = _orthonormal(_curved(*args, once))
-        matrix = np.asarray(basis) @ np.asarray(_curved(*args, basis)).T
+        once = _orthonormal(_curved(here, forward, backward, draws))
+        basis = _orthonormal(_curved(here, forward, backward, once))
+        matrix = np.asarray(basis) @ np.asarray(_curved(here, forward, backward, basis)).T
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     order = np.argsort(values)[::-1]
     values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
@@ -177,6 +177,23 @@ def laplace(
         evidence=-total - 0.5 * float(np.sum(np.log1p(values))),
         failed=int(np.sum(~np.asarray(usable))),
     )
+
+
+class _Here(NamedTuple):
+    """Where curvature is taken: the parameters, their numbers and prior widths, the likelihood's curvature as `_blocks`
+    gives it, and the data."""
+
+    free: FreeVector
+    vector: Vector
+    scale: Vector
+    blocks: Blocks
+    usable: Array
+    data: Cultures
+    settings: Settings
+
+    def readings(self, predict: Predictor) -> Callable[[Vector], Array]:
+        """Readings, (culture, time, gene), as a function of the free numbers."""
+        return lambda vector: predict(resolve(self.free.with_values(vector)), self.data, self.settings)[0]
 
 
 @eqx.filter_jit
@@ -207,71 +224,35 @@ def _blocks(
 
 
 @eqx.filter_jit
-def _whitened(
-    free: FreeVector,
-    vector: Vector,
-    scale: Vector,
-    blocks: Blocks,
-    usable: Array,
-    data: Cultures,
-    settings: Settings,
-    predict: Predictor,
-    numbers: Int[Array, " some"],
-) -> Float[Array, "some reading"]:
+def _whitened(here: _Here, predict: Predictor, numbers: Int[Array, " some"]) -> Float[Array, "some reading"]:
     """R J S, transposed: the effect of these parameters on all readings, in standard deviations of both."""
 
     def tangent(number: Array) -> Array:
-        direction = jnp.where(jnp.arange(vector.shape[0]) == number, scale, 0.0)
-        return jnp.ravel(_seen(free, vector, direction, blocks, usable, data, settings, predict))
+        direction = jnp.where(jnp.arange(here.vector.shape[0]) == number, here.scale, 0.0)
+        return jnp.ravel(_seen(here, predict, direction))
 
     return jax.vmap(tangent)(numbers)
 
 
 @eqx.filter_jit
 def _curved(
-    free: FreeVector,
-    vector: Vector,
-    scale: Vector,
-    blocks: Blocks,
-    usable: Array,
-    data: Cultures,
-    settings: Settings,
-    forward: Predictor,
-    backward: Predictor,
-    directions: Float[Array, "direction free"],
+    here: _Here, forward: Predictor, backward: Predictor, directions: Float[Array, "direction free"]
 ) -> Float[Array, "direction free"]:
     """B times each direction."""
-
-    def readings(vector: Vector) -> Array:
-        return backward(resolve(free.with_values(vector)), data, settings)[0]
-
-    _, pull = jax.vjp(readings, vector)
+    _, pull = jax.vjp(here.readings(backward), here.vector)
 
     def one(direction: Vector) -> Vector:
-        seen = _seen(free, vector, scale * direction, blocks, usable, data, settings, forward)
-        back = jnp.where(usable[:, None, None], jnp.einsum("cgst,csg->ctg", blocks, seen), 0.0)
-        return scale * pull(back)[0]
+        seen = _seen(here, forward, here.scale * direction)
+        back = jnp.einsum("cgst,csg->ctg", here.blocks, seen)
+        return here.scale * pull(jnp.where(here.usable[:, None, None], back, 0.0))[0]
 
     return jax.lax.map(one, directions)
 
 
-def _seen(
-    free: FreeVector,
-    vector: Vector,
-    direction: Vector,
-    blocks: Blocks,
-    usable: Array,
-    data: Cultures,
-    settings: Settings,
-    predict: Predictor,
-) -> Float[Array, "culture time gene"]:
+def _seen(here: _Here, predict: Predictor, direction: Vector) -> Float[Array, "culture time gene"]:
     """R J times a direction; 0 for cultures that do not count."""
-
-    def readings(vector: Vector) -> Array:
-        return predict(resolve(free.with_values(vector)), data, settings)[0]
-
-    change = jax.jvp(readings, (vector,), (direction,))[1]
-    return jnp.einsum("cgst,ctg->csg", blocks, jnp.where(usable[:, None, None], change, 0.0))
+    change = jax.jvp(here.readings(predict), (here.vector,), (direction,))[1]
+    return jnp.einsum("cgst,ctg->csg", here.blocks, jnp.where(here.usable[:, None, None], change, 0.0))
 
 
 def _orthonormal(rows: Array) -> Array:
