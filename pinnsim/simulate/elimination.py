@@ -29,6 +29,12 @@ LARGEST = 64  # rows that are eliminated here; beyond, the program gets too long
 _BLOCK, _CELL = 10, 5  # rows of a block, and of the parts in which it is inverted
 
 
+def devices_for(size: int, devices: int | None) -> int | None:
+    """Over how many devices lanes with systems of `size` rows may be spread: as asked, but on one where LAPACK
+    factorises them. Its batches share one pool of threads with the devices, and on several wait for it for ever."""
+    return 1 if size > LARGEST else devices
+
+
 def linear_solver(matrix: Matrix) -> Callable[[Vector], Vector]:
     """`b -> A^-1 b`, factorised once; NaN where no sound factorisation was found."""
     size = matrix.shape[0]

@@ -19,7 +19,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times
 from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.elimination import LARGEST
+from pinnsim.simulate.elimination import devices_for
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.newton import equations
@@ -146,10 +146,8 @@ def _solved(
     shared = (kinetics, common, times, method.rtol, method.atol)
     if block is None:
         block = lanes_in_cache(states, equations(kinetics) if stiff else 0)
-    # Batched factorisations of LAPACK share one pool of threads with the devices, and on several devices wait for it
-    # for ever.
-    alone = stiff and equations(kinetics) > LARGEST
-    return run_lanes(one, shared, (own, each, states), block=block, devices=1 if alone else devices)
+    spread = devices_for(equations(kinetics) if stiff else 0, devices)
+    return run_lanes(one, shared, (own, each, states), block=block, devices=spread)
 
 
 def lanes_in_cache(states: Array, equations: int) -> int | None:

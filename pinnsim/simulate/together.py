@@ -27,10 +27,12 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Times
 from pinnsim.simulate.batch import Blocks
+from pinnsim.simulate.elimination import devices_for
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.many import Own as OwnNumbers
 from pinnsim.simulate.many import check_lanes, moving, starts_stiff
 from pinnsim.simulate.method import ODE
+from pinnsim.simulate.newton import equations
 from pinnsim.simulate.recorded import Common, How, Own, Recorded, recorded
 from pinnsim.simulate.reverse import Cotangents, reversed_over
 from pinnsim.simulate.rosenbrock import Rodas
@@ -122,8 +124,7 @@ def solve_together(
     )
     if block is None and jax.local_devices()[0].platform == "cpu":
         block = _WIDEST
-    # Batched factorisations share one pool of threads with the devices, and on several devices wait for it for ever.
-    spread = _Spread(block, devices if way is Way.EXPLICIT else 1)
+    spread = _Spread(block, devices_for(equations(kinetics) if way is Way.IMPLICIT else 0, devices))
     asked = (Common(kinetics, perturbation if shared else None), Own(numbers, None if shared else perturbation), states)
     return Solution(*_solved(asked, how, span, spread))
 
