@@ -7,9 +7,10 @@ import pytest
 
 from pinnsim import shelf
 from pinnsim.data import carbon_shift
+from pinnsim.dynamics.textbook import binary_choice, gata1_pu1, ring, six_variable_repressilator
 from pinnsim.landscape import find_attractors
 from pinnsim.perturbation import Perturbation
-from pinnsim.simulate import AtRest, FromSample, simulate, stationary_covariance, steady_state
+from pinnsim.simulate import ODE, AtRest, FromSample, Outcome, simulate, solve, stationary_covariance, steady_state
 from pinnsim.tree import lane
 
 
@@ -76,3 +77,63 @@ def test_the_telegraph_gene_has_the_moments_of_its_card():
     np.testing.assert_allclose(rest, [2 / 3, 1 / 3, 10 / 3, 500 / 3], rtol=1e-9)
     covariance = stationary_covariance(system, rest, untreated, 1.0).covariance
     assert float(covariance[2, 2] / rest[2]) == pytest.approx(1 + 1 / 0.1725, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "textbook"),
+    [
+        ("repressilator", lambda: ring(genes=("lacI", "tetR", "cI"))),
+        ("repressilator_protein", six_variable_repressilator),
+        ("gata1_pu1", gata1_pu1),
+        ("binary_choice", binary_choice),
+    ],
+)
+def test_textbook_systems_are_those_that_the_truths_are_computed_for(name, textbook):
+    """Periods, folds and barriers of these are tested where they are computed (`landscape_truths`)."""
+    ours, theirs = shelf.load_system(name).system, textbook()
+    for state in np.random.default_rng(2).uniform(0.1, 3.0, (5, len(ours.table.species))):
+        fields = [s.vector_field(jnp.zeros(()), jnp.asarray(state), Perturbation.none(s.table)) for s in (ours, theirs)]
+        np.testing.assert_allclose(*fields, rtol=1e-13, atol=1e-13)
+
+
+REST = {
+    "emt": {
+        "epithelial": (18668.223978, 65.830279, 6455.924444),
+        "hybrid": (11690.079454, 326.103006, 52414.117526),
+        "mesenchymal": (1714.122543, 827.545987, 563720.044876),
+    },
+    "binary_flip": {"progenitor": (-1.175391, 0.0), "up": (0.693, 0.832466), "down": (0.693, -0.832466)},
+    "myeloid": {
+        "erythrocyte": ("Gata1", "Fog1", "Scl", "EKLF"),
+        "megakaryocyte": ("Gata1", "Fog1", "Scl", "Fli1"),
+        "monocyte": ("Cebpa", "Pu1", "cJun", "EgrNab"),
+        "granulocyte": ("Cebpa", "Pu1", "Gfi1"),
+        "nothing": (),
+    },
+}
+
+
+@pytest.mark.parametrize("name", REST)
+def test_cells_rest_where_their_card_says(name):
+    system = shelf.load_system(name).system
+    none = Perturbation.none(system.table)
+    slope = jax.jit(jax.jacfwd(lambda x: system.vector_field(jnp.zeros(()), x, none)))
+    settle = jax.jit(lambda x: steady_state(system, none, x))
+    for place, said in REST[name].items():
+        there = [float(g in said) for g in system.table.genes] if name == "myeloid" else said
+        found = settle(jnp.asarray(there))
+        assert int(found.outcome) == Outcome.DONE, place
+        assert np.linalg.eigvals(slope(found.state)).real.max() < 0, place
+        if name == "myeloid":
+            on = {gene for gene, x in zip(system.table.genes, found.state, strict=True) if x > 0.5}
+            assert on == set(said), place
+        else:
+            np.testing.assert_allclose(found.state, said, rtol=1e-6, atol=1e-6, err_msg=place)
+
+
+def test_the_cell_cycle_returns_after_its_period():
+    system = shelf.load_system("cell_cycle").system
+    times = jnp.asarray([0.0, 40.0, 40.0 + 4.379470982819426])
+    solution = solve(system, times, Perturbation.none(system.table), system.start, ODE(1e-9, 1e-11))
+    np.testing.assert_allclose(solution.states[1], solution.states[2], rtol=0, atol=1e-6)
+    assert np.abs(solution.states[1] - solution.states[0]).max() > 0.1

@@ -1,0 +1,239 @@
+"""Formulas as text: rate laws that files may hold, read by a grammar of our own, so that no text is ever run as code.
+
+    sum     = term (("+" | "-") term)*          power  = atom (("^" | "**") signed)?
+    term    = signed (("*" | "/") signed)*      atom   = number | name | name "(" sum ("," sum)* ")" | "(" sum ")"
+    signed  = "-" signed | power
+
+so `-x^2` is `-(x^2)` and `2^3^2` is `2^9`. Names start with a letter or `_` and may hold letters, digits, `_`, `.` and
+`:`. Functions are those of `FUNCTIONS`; `hill(x, K, n)` is `x^n / (K^n + x^n)` and `repress(x, K, n)` the rest to 1.
+
+A formula is plain, hashable data, so that compiled code is shared by all numbers its names stand for.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from pinnsim.dynamics.interval import Range, range_of
+from pinnsim.errors import Problems, closest
+
+_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_][\w.:]*)|(\*\*|[-+*/^(),]))")
+_LONGEST, _DEEPEST, _TOWER = 2000, 40, 3  # characters, nested parts, powers of powers
+
+Tree = Any
+"""A number, a name, or a tuple of an operation and its trees."""
+
+
+def _hill(x: Any, threshold: Any, exponent: Any) -> Any:
+    high = (x / threshold) ** exponent
+    return high / (1.0 + high)
+
+
+def _repress(x: Any, threshold: Any, exponent: Any) -> Any:
+    return 1.0 / (1.0 + (x / threshold) ** exponent)
+
+
+FUNCTIONS: dict[str, tuple[int, Callable]] = {
+    "exp": (1, jnp.exp),
+    "log": (1, jnp.log),
+    "sqrt": (1, jnp.sqrt),
+    "abs": (1, jnp.abs),
+    "tanh": (1, jnp.tanh),
+    "min": (2, jnp.minimum),
+    "max": (2, jnp.maximum),
+    "hill": (3, _hill),
+    "repress": (3, _repress),
+}
+_BINARY: dict[str, Callable] = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Formula:
+    """A formula that was read: its text and its tree."""
+
+    text: str
+    tree: Tree
+
+    def names(self) -> tuple[str, ...]:
+        """The names in it, as they first occur."""
+        return tuple(dict.fromkeys(_names(self.tree)))
+
+    def value(self, known: Mapping[str, Array]) -> Any:
+        """Its value, for what each name stands for; a plain number where there are no names."""
+        return _value(self.tree, known)
+
+    def range_of(self, known: Mapping[str, Range]) -> Range:
+        """An interval that holds its value wherever names stay within theirs; it may be wider than it need be."""
+        return range_of(self.tree, known)
+
+
+NOTHING = Formula("0", 0.0)
+
+
+def read_formula(text: str, problems: Problems, where: str = "") -> Formula:
+    """A formula; `NOTHING`, with `E_FORMULA` and the column noted, for what the grammar does not have."""
+    reader = _Reader(text)
+    try:
+        if len(text) > _LONGEST:
+            raise _WrongError(f"has {len(text)} characters, more than {_LONGEST}", _LONGEST)
+        tree = reader.all()
+    except _WrongError as wrong:
+        here = f"{where}: " if where else ""
+        shown = text if len(text) <= 80 else f"{text[:80]}..."
+        problems.add("E_FORMULA", f"{here}the formula '{shown}' {wrong.what} (column {wrong.column + 1}).")
+        return NOTHING
+    return Formula(text, tree)
+
+
+class _WrongError(Exception):
+    def __init__(self, what: str, column: int):
+        super().__init__(what)
+        self.what, self.column = what, column
+
+
+class _Reader:
+    """One pass over a text, by recursive descent."""
+
+    def __init__(self, text: str):
+        self.text, self.at, self.depth = text, 0, 0
+        self.kind, self.token, self.column = "", "", 0
+
+    def all(self) -> Tree:
+        self._next()
+        tree = self._sum()
+        if self.kind != "end":
+            raise _WrongError(f"has '{self.token}' where an operator or its end should be", self.column)
+        return tree
+
+    def _next(self) -> None:
+        rest = self.text[self.at :]
+        if not rest.strip():
+            self.kind, self.token, self.column = "end", "", len(self.text)
+            return
+        match = _TOKEN.match(self.text, self.at)
+        if match is None:
+            column = self.at + len(rest) - len(rest.lstrip())
+            raise _WrongError(f"has '{self.text[column]}', which formulas do not have", column)
+        number, name, sign = match.groups()
+        self.kind = "number" if number else "name" if name else "sign"
+        self.token = number or name or sign
+        self.at, self.column = match.end(), match.end() - len(self.token)
+
+    def _taken(self, *signs: str) -> str:
+        """The sign here if it is one of these, and on to what follows it."""
+        if self.kind != "sign" or self.token not in signs:
+            return ""
+        sign = self.token
+        self._next()
+        return sign
+
+    def _made(self, sign: str, *parts: Tree) -> Tree:
+        """An operation; of numbers alone, what it gives."""
+        if not all(isinstance(part, float) for part in parts):
+            return (sign, *parts)
+        try:
+            value = -parts[0] if sign == "neg" else parts[0] ** parts[1] if sign == "^" else _BINARY[sign](*parts)
+        except ArithmeticError:
+            value = math.inf
+        if isinstance(value, complex) or not math.isfinite(value):
+            raise _WrongError("divides by 0 or leaves the range of numbers", self.column)
+        return float(value)
+
+    def _sum(self) -> Tree:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise _WrongError(f"is nested more than {_DEEPEST} deep", self.column)
+        tree = self._term()
+        while sign := self._taken("+", "-"):
+            tree = self._made(sign, tree, self._term())
+        self.depth -= 1
+        return tree
+
+    def _term(self) -> Tree:
+        tree = self._signed()
+        while sign := self._taken("*", "/"):
+            tree = self._made(sign, tree, self._signed())
+        return tree
+
+    def _signed(self, tower: int = 0) -> Tree:
+        signs = 0
+        while self._taken("-"):
+            signs += 1
+        tree = self._power(tower)
+        return self._made("neg", tree) if signs % 2 else tree
+
+    def _power(self, tower: int) -> Tree:
+        base = self._atom()
+        if not self._taken("^", "**"):
+            return base
+        if tower >= _TOWER:
+            raise _WrongError(f"raises powers to powers more than {_TOWER} times", self.column)
+        return self._made("^", base, self._signed(tower + 1))
+
+    def _atom(self) -> Tree:
+        kind, token, column = self.kind, self.token, self.column
+        if kind == "number":
+            value = float(token)
+            if not math.isfinite(value):
+                raise _WrongError(f"has the number {token}, which is too large", column)
+            self._next()
+            return value
+        if kind == "name":
+            self._next()
+            return self._call(token, column) if self._taken("(") else token
+        if self._taken("("):
+            tree = self._sum()
+            self._close()
+            return tree
+        found = "ends" if kind == "end" else f"has '{token}'"
+        raise _WrongError(f"{found} where a number or a name should be", column)
+
+    def _call(self, name: str, column: int) -> Tree:
+        parts = [self._sum()]
+        while self._taken(","):
+            parts.append(self._sum())
+        self._close()
+        if name not in FUNCTIONS:
+            near = closest(name, tuple(FUNCTIONS))
+            hint = f"did you mean '{near}'?" if near else f"there are {', '.join(FUNCTIONS)}"
+            raise _WrongError(f"calls '{name}', which is no function here; {hint}", column)
+        wanted = FUNCTIONS[name][0]
+        if len(parts) != wanted:
+            raise _WrongError(f"gives {name}() {len(parts)} arguments, but it takes {wanted}", column)
+        return (name, *parts)
+
+    def _close(self) -> None:
+        if not self._taken(")"):
+            raise _WrongError("has a parenthesis that is not closed", self.column)
+
+
+def _names(tree: Tree) -> list[str]:
+    if isinstance(tree, str):
+        return [tree]
+    return [name for part in tree[1:] for name in _names(part)] if isinstance(tree, tuple) else []
+
+
+def _value(tree: Tree, known: Mapping[str, Array]) -> Any:
+    if isinstance(tree, float):
+        return tree
+    if isinstance(tree, str):
+        return known[tree]
+    operation, *parts = tree
+    values = [_value(part, known) for part in parts]
+    if operation == "^":
+        # A whole power keeps its slope where the base is 0 or negative.
+        whole = isinstance(parts[1], float) and parts[1].is_integer() and abs(parts[1]) <= 64
+        return values[0] ** int(parts[1]) if whole else values[0] ** values[1]
+    if operation == "neg":
+        return -values[0]
+    return (_BINARY[operation] if operation in _BINARY else FUNCTIONS[operation][1])(*values)
