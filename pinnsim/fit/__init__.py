@@ -17,6 +17,7 @@ from pinnsim.fit.population import (
     PopulationPrior,
     SampledBegin,
 )
+from pinnsim.fit.profile import Profiles, profile
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "PopulationModel",
     "PopulationPrior",
     "Prediction",
+    "Profiles",
     "SampledBegin",
     "SnapshotFit",
     "cross_condition",
@@ -48,6 +50,7 @@ __all__ = [
     "laplace",
     "populations",
     "predict_cultures",
+    "profile",
     "rate_table",
     "simulate_populations",
     "verdict_counts",

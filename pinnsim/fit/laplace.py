@@ -166,7 +166,7 @@ def laplace(
     if not complete:
         values, vectors = values[:rank], (np.asarray(basis).T @ vectors)[:, :rank]
     told = values > _LEAST
-    total = float(objective(model, prior, anonymous, settings, backward).total)
+    total = float(_total(model, prior, anonymous, settings, backward))
     return Laplace(
         free=free,
         estimate=np.asarray(estimate),
@@ -194,6 +194,11 @@ class _Here(NamedTuple):
     def readings(self, predict: Predictor) -> Callable[[Vector], Array]:
         """Readings, (culture, time, gene), as a function of the free numbers."""
         return lambda vector: predict(resolve(self.free.with_values(vector)), self.data, self.settings)[0]
+
+
+@eqx.filter_jit
+def _total(model: CellModel, prior: ModelPrior, data: Cultures, settings: Settings, predict: Predictor) -> Array:
+    return objective(model, prior, data, settings, predict).total
 
 
 @eqx.filter_jit
