@@ -1,11 +1,13 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
 from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.fit.draws import Draws
 from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
+from pinnsim.fit.nuts import nuts
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.population import (
     AbstractBegin,
@@ -27,6 +29,7 @@ __all__ = [
     "ByDistance",
     "ByLikelihood",
     "Cultures",
+    "Draws",
     "Evaluation",
     "Extrinsic",
     "FitPlan",
@@ -48,6 +51,7 @@ __all__ = [
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
+    "nuts",
     "populations",
     "predict_cultures",
     "profile",

@@ -48,7 +48,7 @@ from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
 
-_WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
+WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
 _BATCH = 32  # tangents that go through the model side by side
 _EXTRA = 10  # random directions beyond the rank that is asked for
 _LEAST = 1e-10  # eigenvalues below it are rounding
@@ -136,7 +136,7 @@ def laplace(
     backward: Predictor = trajectory_readings if exact else collocation_readings
     anonymous = dataclasses.replace(data, names=())
     estimate = free.start
-    scale = jnp.where(jnp.isfinite(free.spread), free.spread, _WIDE)
+    scale = jnp.where(jnp.isfinite(free.spread), free.spread, WIDE)
     blocks, usable = _blocks(free, estimate, anonymous, settings, backward)
     if not bool(jnp.any(usable)):
         raise PinnsimError.of("E_FIT", "No culture could be solved from this model, so nothing is known about it.")
