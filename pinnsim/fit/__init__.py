@@ -21,6 +21,7 @@ from pinnsim.fit.population import (
 )
 from pinnsim.fit.profile import Profiles, profile
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
+from pinnsim.fit.spectrum import fisher_spectrum
 
 __all__ = [
     "AbstractBegin",
@@ -46,6 +47,7 @@ __all__ = [
     "cross_condition",
     "cultures",
     "edge_table",
+    "fisher_spectrum",
     "fit",
     "fit_groups",
     "fit_snapshots",

@@ -75,7 +75,7 @@ def rank_histograms(
         ax.set_visible(False)
     for ax, (name, values) in zip(axes.ravel(), ranks.items(), strict=False):
         counts, edges = np.histogram(values, bins, (-0.5, draws + 0.5))
-        low, high = binom.ppf([0.005, 0.995], len(values), 1.0 / bins)
+        low, high = (float(binom.ppf(q, len(values), 1.0 / bins)) for q in (0.005, 0.995))
         ax.axhspan(low, high, color=PALE, linewidth=0)
         ax.axhline(len(values) / bins, color=GREY, linewidth=0.8)
         ax.stairs(counts, edges, color=RED if name.startswith("control") else BLUE, linewidth=1.4)
