@@ -9,7 +9,8 @@ from problems import measured, parts_of, prior_model, truth_of
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
 from pinnsim.fit import Evaluation, FitPlan, Prediction, cross_condition, cultures, held_out_blocks, predict_cultures
-from pinnsim.fit.evaluate import ALL, PRIOR_ONLY, REAL, SHUFFLED
+from pinnsim.fit.evaluate import ALL, PHYSICS, PRIOR_ONLY, REAL, SHUFFLED
+from pinnsim.judge import neural_part
 from pinnsim.parameter import resolve
 from pinnsim.tree import digest, lane, stack
 
@@ -147,3 +148,20 @@ def test_what_cannot_be_held_out_is_refused(data: Dataset) -> None:
         held_out_blocks(*parts_of("hidden"), data, PLAN, [(6.0, 8.0), (0.0, 0.0), (4.0, 10.0)], progress=False)
     assert caught.value.codes == ("E_TIME_RANGE", "E_TIME_RANGE")
     assert "The block 6-8 holds no reading after the first sample of fed/1, warm/1" in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_model_without_its_neural_part_is_a_lane_beside_the_whole_one(data: Dataset) -> None:
+    parts = parts_of("hidden", residual={"kind": "mlp", "width": 2})
+    plan = FitPlan(starts=1, keep=1, collocation_steps=4, trajectory_steps=0, substeps=1, rtol=1e-3, atol=1e-5)
+    found = cross_condition(*parts, data, plan, physics=True, progress=False)
+    assert found.problems == (("fed", 0), ("fed", -1), ("warm", 0), ("warm", -1), (ALL, 0), (ALL, -1))
+    for fitted in ("fed", "warm", ALL):
+        whole, shut = (resolve(lane(found.ensemble(fitted, k), 0)).kinetics.residual.gate for k in (0, -1))
+        assert float(shut) == 0.0
+        assert float(whole) > 0.01
+    assert {p.variant for p in found.predictions} == {REAL, PHYSICS, PRIOR_ONLY}
+    assert not np.array_equal(predicted(found, REAL, "fed"), predicted(found, PHYSICS, "fed"))
+    trial = neural_part(found, data)
+    assert [part.direction for part in trial] == ["fed -> warm", "warm -> fed"]
+    assert all("neural part" in part.sentence() for part in trial)

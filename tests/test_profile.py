@@ -4,12 +4,14 @@ import sys
 
 import equinox as eqx
 import numpy as np
+import pandas as pd
 import pytest
 from posteriors import NAMES, known
 from scipy.stats import norm
 
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import laplace, profile
+from pinnsim.fit import Profiles, laplace, profile
+from pinnsim.plot import profile_panels, rank_histograms
 
 PROFILE = sys.modules[profile.__module__]  # the module, which the function hides
 
@@ -94,3 +96,29 @@ def test_bad_arguments_are_told_together(problem, posterior):
         profiled(problem, posterior, "decay:g", "synthesis:g0", level=1.0, points=1)
     assert caught.value.codes == ("E_USAGE",) * 3
     assert "did you mean 'decay:g0'" in str(caught.value)
+
+
+def test_profiles_are_drawn_with_their_threshold_and_open_sides():
+    raw = np.linspace(-2, 2, 9)
+    curves = [pd.DataFrame({"parameter": name, "unit": "1/min", "value": np.exp(raw), "raw": raw, "rise": rise})
+              for name, rise in (("decay:a", raw**2), ("decay:b", 0 * raw))]  # fmt: skip
+    rows = [("decay:a", "1/min", 1.0, 0.3, 4.0, "identified", ""), ("decay:b", "1/min", 1.0, np.nan, np.nan,
+             "not identified", "both")]  # fmt: skip
+    columns = ["parameter", "unit", "estimate", "lo", "hi", "verdict", "open"]
+    found = Profiles(pd.concat(curves), pd.DataFrame(rows, columns=columns), 0.95, 1.92)
+    axes = profile_panels(found, simulated=True)
+    assert [ax.get_title(loc="left") for ax in axes.ravel()] == [
+        "decay:a: identified",
+        "decay:b: not identified, open both",
+    ]
+    assert axes[0, 0].get_xlabel() == "value (1/min)"
+    assert axes[0, 0].get_ylabel() == "rise (nats)"
+    assert "[simulated data]" in axes[0, 0].figure.get_suptitle()
+
+
+def test_ranks_are_drawn_in_bins_of_equally_many():
+    axes = rank_histograms({"m: a": np.arange(64), "m: b": np.zeros(64, int)}, 15, 4)
+    counts = axes[0, 1].patches[-1].get_data().values
+    np.testing.assert_array_equal(counts, [64, 0, 0, 0])
+    with pytest.raises(PinnsimError, match="E_USAGE"):
+        rank_histograms({"m: a": np.arange(64)}, 15, 5)

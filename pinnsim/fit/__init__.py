@@ -22,6 +22,7 @@ from pinnsim.fit.population import (
 from pinnsim.fit.profile import Profiles, profile
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 from pinnsim.fit.spectrum import fisher_spectrum
+from pinnsim.fit.target import Target, target
 
 __all__ = [
     "AbstractBegin",
@@ -44,6 +45,7 @@ __all__ = [
     "Profiles",
     "SampledBegin",
     "SnapshotFit",
+    "Target",
     "cross_condition",
     "cultures",
     "edge_table",
@@ -59,5 +61,6 @@ __all__ = [
     "profile",
     "rate_table",
     "simulate_populations",
+    "target",
     "verdict_counts",
 ]
