@@ -31,12 +31,13 @@ def test_a_multi_start_finds_the_exact_optimum(problem, aim):
     theirs = pinnsim.to_pypesto(aim)
     assert theirs.x_names == list(NAMES)
     np.testing.assert_allclose(theirs.ub - theirs.lb, 12 * np.asarray(aim.free.spread))
-    # Objective and priors together are ours, and so are gradients.
+    # Objective and priors together are ours, up to the priors' normalisation; gradients agree.
+    constant = 0.5 * np.sum(np.log(2 * np.pi * np.asarray(aim.free.spread) ** 2))
     cost = eqx.filter_jit(lambda vector: aim(vector).total)
     points = np.asarray(aim.free.center) + np.array([[0.0, 0.0, 0.0], [0.3, -0.2, 0.1]])
     for point in points:
         value, slope = theirs.objective(point, sensi_orders=(0, 1))
-        assert value == pytest.approx(float(cost(jnp.asarray(point))))
+        assert value == pytest.approx(float(cost(jnp.asarray(point))) + constant)
         exact = np.linalg.solve(problem.covariance, point - problem.mean)
         np.testing.assert_allclose(slope, exact, atol=1e-6 * np.abs(exact).max())
     np.random.seed(1)

@@ -3,9 +3,9 @@
     pypesto objective = data terms + gate penalty          (nats, with its gradient by reverse differentiation)
     pypesto priors    = Normal(center, spread) per finite spread, in unconstrained numbers
 
-so that their sum, which pyPESTO minimises, is our objective (both leave out the normalisation of priors). Every number
-that pyPESTO sees is unconstrained (logarithms of rates, log-odds of bounded ones); `FreeVector.value` turns a result
-back, and `FreeVector.with_values` makes a model of it.
+so that their sum, which pyPESTO minimises, is our objective up to the priors' normalisation. Every number that pyPESTO
+sees is unconstrained (logarithms of rates, log-odds of bounded ones); `FreeVector.value` turns a result back, and
+`FreeVector.with_values` makes a model of it.
 
 Source: Y. Schaelte et al., Bioinformatics 39:btad711 (2023), pyPESTO.
 """
@@ -49,7 +49,7 @@ def to_pypesto(problem: Target, *, width: float = 6.0, start_width: float = 2.0,
                 "to_pypesto needs the package pypesto; install it with pip install 'pinnsim[pypesto]'.",
             )
     import pypesto
-    from pypesto.objective import NegLogParameterPriors
+    from pypesto.objective import AggregatedObjective, NegLogParameterPriors
     from pypesto.objective.priors import get_parameter_prior_dict
 
     free = problem.free
@@ -65,16 +65,20 @@ def to_pypesto(problem: Target, *, width: float = 6.0, start_width: float = 2.0,
     priors = [
         get_parameter_prior_dict(int(k), "normal", [float(center[k]), float(spread[k])]) for k in np.flatnonzero(known)
     ]
+    names = list(free.names)
+    data = pypesto.Objective(fun=both, grad=True, x_names=names)
+    prior = NegLogParameterPriors(priors) if priors else None
     return pypesto.Problem(
-        objective=pypesto.Objective(fun=both, grad=True, x_names=list(free.names)),
+        # pyPESTO reads `x_priors_defs` when it samples, and minimises the objective alone.
+        objective=data if prior is None else AggregatedObjective([data, prior], x_names=names),
         lb=middle - bounds,
         ub=middle + bounds,
         lb_init=middle - begin,
         ub_init=middle + begin,
         x_guesses=np.clip(start, middle - bounds, middle + bounds)[None],
-        x_names=list(free.names),
+        x_names=names,
         x_scales=["lin"] * len(start),
-        x_priors_defs=NegLogParameterPriors(priors) if priors else None,
+        x_priors_defs=prior,
     )
 
 
