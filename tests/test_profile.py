@@ -108,8 +108,8 @@ def test_profiles_are_drawn_with_their_threshold_and_open_sides():
     found = Profiles(pd.concat(curves), pd.DataFrame(rows, columns=columns), 0.95, 1.92)
     axes = profile_panels(found, simulated=True)
     assert [ax.get_title(loc="left") for ax in axes.ravel()] == [
-        "decay:a: identified",
-        "decay:b: not identified, open both",
+        "decay:a\nidentified",
+        "decay:b\nnot identified, open both",
     ]
     assert axes[0, 0].get_xlabel() == "value (1/min)"
     assert axes[0, 0].get_ylabel() == "rise (nats)"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.stats import binom
 
 from pinnsim.errors import PinnsimError
@@ -36,12 +37,15 @@ def profile_panels(profiles: Profiles, *, title: str = "Profiles of rates", simu
         ax.axhline(profiles.threshold, color=INK, linewidth=0.8, linestyle="--")
         if np.isfinite([row["lo"], row["hi"]]).all():
             ax.axvspan(row["lo"], row["hi"], color=PALE, alpha=0.5, linewidth=0)
-        positive = (curve["value"] > 0).all() and curve["value"].max() > 5 * curve["value"].min()
-        if positive:
+        low = curve["value"].min()
+        if low > 0 and curve["value"].max() > 5 * low:
             ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if curve["value"].max() < 1e3 * low else (1.0,)))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_ylim(-0.1 * profiles.threshold, 2.5 * profiles.threshold)
         open_side = f", open {row['open']}" if row["open"] else ""
-        ax.set_title(f"{name}: {row['verdict']}{open_side}", fontsize=8)
+        ax.set_title(f"{name}\n{row['verdict']}{open_side}", fontsize=8)
         ax.set_xlabel(with_unit("value", row["unit"]))
     for ax in axes[:, 0]:
         ax.set_ylabel("rise (nats)")
@@ -103,6 +107,7 @@ def spectrum_panel(
     ax.plot(place, table["width"], "o", color=BLUE, markersize=4)
     ax.axhline(1.0, color=INK, linewidth=0.8, linestyle="--", label="prior")
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_xlabel("direction, stiffest first")
     ax.set_ylabel("posterior / prior width")
     ax.set_title(title)
