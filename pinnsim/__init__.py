@@ -19,6 +19,7 @@ _HOMES = {
     "PinnsimError": "pinnsim.errors",
     "PinnsimWarning": "pinnsim.errors",
     "Treatment": "pinnsim.treatment",
+    "to_pypesto": "pinnsim.formats.pypesto",
 }
 
 __all__ = ["__version__", "enable_x64", *_MODULES, *_HOMES]

@@ -3,13 +3,25 @@
 import equinox as eqx
 import jax
 import numpy as np
+import pandas as pd
 import pytest
 from problems import measured, parts_of, prior_model, truth_of
 
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import Evaluation, FitPlan, Prediction, cross_condition, cultures, held_out_blocks, predict_cultures
-from pinnsim.fit.evaluate import ALL, PRIOR_ONLY, REAL, SHUFFLED
+from pinnsim.fit import (
+    Evaluation,
+    FitPlan,
+    FitResult,
+    Prediction,
+    cross_condition,
+    cultures,
+    evaluate,
+    held_out_blocks,
+    predict_cultures,
+)
+from pinnsim.fit.evaluate import ALL, PHYSICS, PRIOR_ONLY, REAL, SHUFFLED
+from pinnsim.judge import neural_part
 from pinnsim.parameter import resolve
 from pinnsim.tree import digest, lane, stack
 
@@ -147,3 +159,30 @@ def test_what_cannot_be_held_out_is_refused(data: Dataset) -> None:
         held_out_blocks(*parts_of("hidden"), data, PLAN, [(6.0, 8.0), (0.0, 0.0), (4.0, 10.0)], progress=False)
     assert caught.value.codes == ("E_TIME_RANGE", "E_TIME_RANGE")
     assert "The block 6-8 holds no reading after the first sample of fed/1, warm/1" in str(caught.value)
+
+
+def test_a_model_without_its_neural_part_is_a_lane_beside_the_whole_one(data: Dataset, monkeypatch) -> None:
+    """Fits and predictions are stood in for: lanes end where their prior is, and predict their gate."""
+
+    def end_at_the_prior(priors: list, training: list, plan: FitPlan, **_: object) -> FitResult:
+        count = len(priors)
+        assert len(training) == count
+        models = stack([prior.center for prior in priors])
+        return FitResult(models, np.zeros(count), {}, np.arange(count), pd.DataFrame(), False)
+
+    def their_gate(models, data, plan) -> np.ndarray:
+        gate = np.asarray(jax.nn.sigmoid(models.kinetics.residual.gate.raw))
+        return gate[:, None, None, None] + np.zeros(data.readings.shape)
+
+    monkeypatch.setattr(evaluate, "fit_groups", end_at_the_prior)
+    monkeypatch.setattr(evaluate, "predict_cultures", their_gate)
+    parts = parts_of("hidden", residual={"kind": "mlp", "width": 2, "gate": 0.25})
+    found = cross_condition(*parts, data, PLAN, physics=True, progress=False)
+    assert found.problems == (("fed", 0), ("fed", -1), ("warm", 0), ("warm", -1), (ALL, 0), (ALL, -1))
+    gates = {(p.variant, p.fitted): float(p.mean.max()) for p in found.predictions}
+    for fitted in ("fed", "warm"):
+        assert gates[REAL, fitted] == pytest.approx(0.25)
+        assert gates[PHYSICS, fitted] == 0.0
+    trial = neural_part(found, data)
+    assert [part.direction for part in trial] == ["fed -> warm", "warm -> fed"]
+    assert all(part.earned for part in trial), "readings are far above both, and the whole model is nearer"

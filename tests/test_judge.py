@@ -1,5 +1,9 @@
 """Judgement: predictions are scored beside baselines and controls, in both directions, and intervals are covered."""
 
+import dataclasses
+
+import equinox as eqx
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,8 +12,10 @@ from problems import dataset_of, prior_model
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
 from pinnsim.fit import Evaluation, FitResult, Prediction
-from pinnsim.fit.evaluate import PRIOR_ONLY, REAL, SHUFFLED
-from pinnsim.judge import block_score, coverage, judge
+from pinnsim.fit.evaluate import PHYSICS, PRIOR_ONLY, REAL, SHUFFLED, without_neural_part
+from pinnsim.fit.free import free_vector
+from pinnsim.judge import block_score, coverage, judge, neural_part
+from pinnsim.parameter import resolve
 
 COUNT, SD = 60, 0.1
 TIMES = tuple(np.linspace(0.0, 60.0, COUNT).tolist())
@@ -105,3 +111,36 @@ def test_block_scores_pool_blocks_and_say_how_sure(data: Dataset) -> None:
     squares = np.concatenate([((p.mean - p.truth)[p.mask]) ** 2 for p in parts])
     assert value == pytest.approx(np.sqrt(squares.mean()))
     assert 0 < error < 0.1
+
+
+def test_the_neural_part_is_on_trial_by_held_out_skill(data: Dataset) -> None:
+    """Errors constant over genes leave a bootstrap interval without width: the verdict is certain."""
+    found = neural_part(evaluation(data, {REAL: [0.1], PHYSICS: [0.3]}), data)
+    assert [part.direction for part in found] == ["fed -> warm", "warm -> fed"]
+    for part in found:
+        assert part.earned
+        assert part.saved.value == pytest.approx(0.2)
+        assert "earns its place" in part.sentence()
+        assert "evidence" not in part.sentence()
+    worse = neural_part(evaluation(data, {REAL: [0.3], PHYSICS: [0.1]}), data)[0]
+    assert not worse.earned
+    assert "does harm" in worse.sentence()
+    same = neural_part(evaluation(data, {REAL: [0.3], PHYSICS: [0.3]}), data)[0]
+    assert "does not earn its place" in dataclasses.replace(same, evidence=-3.0).sentence()
+    assert "3.0 nats against it" in dataclasses.replace(same, evidence=-3.0).sentence()
+    with pytest.raises(PinnsimError, match="E_USAGE.*physics=True"):
+        neural_part(evaluation(data, {REAL: [0.1]}), data)
+
+
+def test_without_its_neural_part_a_model_is_the_same_but_for_it() -> None:
+    prior = prior_model("hidden", residual={"kind": "mlp", "width": 3})
+    shut = without_neural_part(prior)
+    assert jax.tree.structure(shut) == jax.tree.structure(prior)
+    assert float(resolve(shut.center).kinetics.residual.gate) == 0.0
+    residual = [leaf for leaf in jax.tree.leaves(shut.spread.kinetics.residual) if eqx.is_inexact_array(leaf)]
+    assert all(not np.asarray(leaf).any() for leaf in residual)
+    names = set(free_vector(prior.center, prior).names) - set(free_vector(shut.center, shut).names)
+    assert names
+    assert all(name.startswith("kinetics/residual") for name in names)
+    with pytest.raises(PinnsimError, match="E_USAGE.*no neural part"):
+        without_neural_part(prior_model("hidden"))

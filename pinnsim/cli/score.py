@@ -83,7 +83,7 @@ def _across_conditions(
     project: "Project", dataset: "Dataset", shuffles: int, progress: bool
 ) -> tuple["ScoreTable", list[str]]:
     from pinnsim.fit.evaluate import REAL, cross_condition
-    from pinnsim.judge import coverage, judge
+    from pinnsim.judge import coverage, judge, neural_part
 
     plan = project.config
     if shuffles:
@@ -92,13 +92,22 @@ def _across_conditions(
         except PinnsimError as error:
             typer.echo(f"note: scored without a shuffled-network control. {error.problems[0].message}", err=True)
             shuffles = 0
+    neural = plan.model.residual.kind != "none"
     evaluation = cross_condition(
-        plan.model, project.network, project.prior, dataset, plan.fit, shuffles=shuffles, progress=progress
+        plan.model,
+        project.network,
+        project.prior,
+        dataset,
+        plan.fit,
+        shuffles=shuffles,
+        physics=neural,
+        progress=progress,
     )
     name = plan.data.name or ""
     table = judge(evaluation, dataset, late=plan.score.late, relaxation=plan.score.relaxation, name=name)
     held = coverage(evaluation, [p for p in evaluation.predictions if p.variant == REAL])
-    return table, held.sentences()
+    trial = neural_part(evaluation, dataset, plan.fit, progress=progress) if neural else ()
+    return table, [*held.sentences(), *(part.sentence() for part in trial)]
 
 
 def _across_blocks(project: "Project", dataset: "Dataset", progress: bool) -> tuple["ScoreTable", list[str]]:

@@ -1,11 +1,13 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
 from pinnsim.fit.cultures import Cultures, cultures
+from pinnsim.fit.draws import Draws
 from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
+from pinnsim.fit.nuts import nuts
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.population import (
     AbstractBegin,
@@ -17,7 +19,10 @@ from pinnsim.fit.population import (
     PopulationPrior,
     SampledBegin,
 )
+from pinnsim.fit.profile import Profiles, profile
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
+from pinnsim.fit.spectrum import fisher_spectrum
+from pinnsim.fit.target import Target, target
 
 __all__ = [
     "AbstractBegin",
@@ -26,6 +31,7 @@ __all__ = [
     "ByDistance",
     "ByLikelihood",
     "Cultures",
+    "Draws",
     "Evaluation",
     "Extrinsic",
     "FitPlan",
@@ -36,19 +42,25 @@ __all__ = [
     "PopulationModel",
     "PopulationPrior",
     "Prediction",
+    "Profiles",
     "SampledBegin",
     "SnapshotFit",
+    "Target",
     "cross_condition",
     "cultures",
     "edge_table",
+    "fisher_spectrum",
     "fit",
     "fit_groups",
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
+    "nuts",
     "populations",
     "predict_cultures",
+    "profile",
     "rate_table",
     "simulate_populations",
+    "target",
     "verdict_counts",
 ]

@@ -1,6 +1,8 @@
 """Data as a fit sees them: one culture per condition and replicate, padded to equal shapes, with their perturbations
 resolved."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -36,6 +38,10 @@ class Cultures(eqx.Module):
     def per_exposure(self) -> Float[Array, "culture time gene"]:
         """Readings as a sample of size factor 1 would show them."""
         return self.readings / self.exposure[..., None]
+
+    def anonymous(self) -> "Cultures":
+        """Without names, which are static and would keep different problems from being lanes of one program."""
+        return dataclasses.replace(self, names=())
 
 
 def measured_cultures(dataset: Dataset) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pinnsim.data import Dataset
+from pinnsim.dynamics.residual import MLPResidual
 from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.fit.cultures import Cultures, cultures, measured_cultures
 from pinnsim.fit.fit import FitResult, fit_groups
@@ -29,16 +30,18 @@ from pinnsim.simulate import Outcome
 from pinnsim.tree import stack
 
 REAL, PRIOR_ONLY, SHUFFLED = "pinnsim", "prior only", "shuffled network"
+PHYSICS = "without its neural part"
 ALL = "all conditions"
+_SHUT = -1e4  # log-odds of a gate that is 0 in any precision
 
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
     """Predicted readings of one culture by one variant.
 
-    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY` or `SHUFFLED`; `number`: which shuffle, else 0; `fitted`: what was
-    fitted; `predicted`: the condition; `times`: (time,); `truth`: (time, gene); `mask`: (time, gene), true where a
-    reading was held out; `members`: (member, time, gene), each kept start's prediction.
+    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY`, `SHUFFLED` or `PHYSICS`; `number`: which shuffle, else 0; `fitted`:
+    what was fitted; `predicted`: the condition; `times`: (time,); `truth`: (time, gene); `mask`: (time, gene), true
+    where a reading was held out; `members`: (member, time, gene), each kept start's prediction.
     """
 
     variant: str
@@ -59,7 +62,7 @@ class Prediction:
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
     """What `cross_condition` returns: `predictions`; `fits`, whose groups are `problems` (fitted condition or `ALL`,
-    network number with 0 the real one); the `prior` at its centre."""
+    network number with 0 the real one and -1 the real one without its neural part); the `prior` at its centre."""
 
     predictions: tuple[Prediction, ...]
     fits: FitResult
@@ -94,15 +97,18 @@ def cross_condition(
     plan: FitPlan,
     *,
     shuffles: int = 0,
+    physics: bool = False,
     progress: bool = True,
 ) -> Evaluation:
     """Fits each condition alone and predicts every other one from its own first sample; fits all conditions together as
     well.
 
     **Arguments:** `dataset`: one replicate (use `dataset.mean()`), two or more conditions; `shuffles`: number of
-    shuffled networks fitted alike (a control), beside a model that was not fitted at all (`PRIOR_ONLY`).
+    shuffled networks fitted alike (a control), beside a model that was not fitted at all (`PRIOR_ONLY`); `physics`:
+    whether the model without its neural residual is fitted alike too (`PHYSICS`): does that part earn its place?
 
-    **Raises** `E_DATA_EMPTY` for fewer than two conditions, and everything that `fit` raises.
+    **Raises** `E_DATA_EMPTY` for fewer than two conditions, `E_USAGE` for `physics` of a model that has no neural part,
+    and everything that `fit` raises.
     """
     if len(dataset.conditions) < 2:
         raise PinnsimError.of(
@@ -111,19 +117,22 @@ def cross_condition(
             "use held_out_blocks.",
         )
     real = build(config, network, prior)
-    networks = [real] + [_rewired(real, config, network.shuffled(k + 1), prior) for k in range(shuffles)]
+    networks = {0: real} | {k: _rewired(real, config, network.shuffled(k), prior) for k in range(1, shuffles + 1)}
+    if physics:
+        networks[-1] = without_neural_part(real)
     data = cultures(dataset, real.center.table, substeps=plan.substeps)
     owner = _owner(dataset)
-    problems = [(c, k) for c in (*dataset.conditions, ALL) for k in range(len(networks)) if c != ALL or k == 0]
+    problems = [(c, k) for c in (*dataset.conditions, ALL) for k in networks if c != ALL or k <= 0]
     training = [_counting(data, (owner == c) | (c == ALL)) for c, _ in problems]
     priors = [networks[k] for _, k in problems]
     fits = fit_groups(priors, training, plan, progress=progress, label="fits across conditions")
     predictions = []
     unfitted = predict_cultures(stack([real.center] * len(fits.indices(0))), data, plan)[:1]
     for condition in dataset.conditions:
-        for number in range(len(networks)):
+        for number in networks:
             members = predict_cultures(fits.ensemble(problems.index((condition, number))), data, plan)
-            predictions += _predictions(SHUFFLED if number else REAL, number, condition, data, owner, members)
+            variant = REAL if number == 0 else SHUFFLED if number > 0 else PHYSICS
+            predictions += _predictions(variant, max(number, 0), condition, data, owner, members)
         predictions += _predictions(PRIOR_ONLY, 0, condition, data, owner, unfitted)
     return Evaluation(tuple(predictions), fits, tuple(problems), real)
 
@@ -207,6 +216,25 @@ def _counting(data: Cultures, chosen: np.ndarray, without: np.ndarray | None = N
     if without is not None:
         counts &= ~without[:, :, None]
     return eqx.tree_at(lambda d: d.mask, data, jnp.asarray(counts))
+
+
+def without_neural_part(prior: ModelPrior) -> ModelPrior:
+    """The same model with its neural residual shut off for good: gate 0, and nothing of it free. The structure stays,
+    so that both are lanes of one program.
+
+    **Raises** `E_USAGE` where it has none.
+    """
+    if not isinstance(prior.center.kinetics.residual, MLPResidual):
+        raise PinnsimError.of(
+            "E_USAGE", "The model has no neural part to be left out; set residual = { kind = 'mlp' } to have one."
+        )
+    still = jax.tree.map(
+        lambda leaf: jnp.zeros_like(leaf) if eqx.is_inexact_array(leaf) else leaf, prior.spread.kinetics.residual
+    )
+    shut = jnp.full_like(prior.center.kinetics.residual.gate.raw, _SHUT)
+    return eqx.tree_at(
+        lambda p: (p.center.kinetics.residual.gate.raw, p.spread.kinetics.residual), prior, (shut, still)
+    )
 
 
 def _rewired(real: ModelPrior, config: ModelConfig, network: Network, prior: KineticPrior) -> ModelPrior:

@@ -7,7 +7,7 @@ A parameter is called
     prior echo   its posterior is at least nine tenths as wide as its prior: the data hardly speak of it
     at bound     its value is within one hundredth of a bound's width of that bound: its interval is not to be trusted
 
-in unconstrained terms (logarithms of rates). Intervals are quantiles of the normal posterior, carried through the map
+in unconstrained terms (logarithms of rates). Intervals are quantiles of the posterior, carried through the map
 to values, so they are exact in coverage for that normal and never leave the bounds.
 """
 
@@ -19,7 +19,8 @@ from scipy.stats import norm
 
 from pinnsim.dynamics.regulation import AbstractPromoter, HillAverage, Promoter
 from pinnsim.errors import PinnsimError
-from pinnsim.fit.laplace import Laplace
+from pinnsim.fit.draws import Draws
+from pinnsim.fit.laplace import WIDE, Laplace
 from pinnsim.parameter import resolve
 
 IDENTIFIED, ECHO = 0.5, 0.9  # posterior over prior width
@@ -28,10 +29,11 @@ _NEAR = 0.01  # share of a bound's width
 VERDICTS = ("identified", "in part", "prior echo", "at bound")
 
 
-def rate_table(posterior: Laplace, level: float = 0.9) -> pd.DataFrame:
+def rate_table(posterior: Laplace | Draws, level: float = 0.9) -> pd.DataFrame:
     """Every free parameter with prior, estimate, interval and verdict.
 
-    **Arguments:** `level`: of prior and posterior intervals.
+    **Arguments:** `posterior`: the normal one, or draws, whose medians, quantiles and standard deviations are shown;
+    `level`: of prior and posterior intervals.
 
     **Returns** a row per parameter: `parameter` (`kind:name`), `unit`, `prior`, `prior_lo`, `prior_hi`, `estimate`,
     `lo`, `hi` (values as equations see them), `width` (posterior over prior, in unconstrained terms), `verdict`.
@@ -39,12 +41,18 @@ def rate_table(posterior: Laplace, level: float = 0.9) -> pd.DataFrame:
     """
     free, half = posterior.free, float(norm.ppf(0.5 + 0.5 * level))
     center, spread = np.asarray(free.center), np.asarray(free.spread)
-    sd, width = posterior.sd, posterior.shrinkage
+    if isinstance(posterior, Draws):
+        shares = [0.5, 0.5 - 0.5 * level, 0.5 + 0.5 * level]
+        middle, below, above = np.quantile(posterior.flat, shares, axis=0)
+        width = posterior.flat.std(axis=0, ddof=1) / np.where(np.isfinite(spread), spread, WIDE)
+    else:
+        middle, sd, width = posterior.estimate, posterior.sd, posterior.shrinkage
+        below, above = middle - half * sd, middle + half * sd
 
     def values(raw: np.ndarray) -> np.ndarray:
-        return np.asarray(free.value(jnp.asarray(raw)))
+        return np.asarray(free.value(jnp.asarray(raw, free.center.dtype)))
 
-    estimate = values(posterior.estimate)
+    estimate = values(middle)
     verdict = np.where(width <= IDENTIFIED, "identified", np.where(width >= ECHO, "prior echo", "in part"))
     lower, upper = np.asarray(free.lower), np.asarray(free.upper)
     near = _NEAR * (upper - lower)
@@ -58,8 +66,8 @@ def rate_table(posterior: Laplace, level: float = 0.9) -> pd.DataFrame:
             "prior_lo": values(center - half * spread),
             "prior_hi": values(center + half * spread),
             "estimate": estimate,
-            "lo": values(posterior.estimate - half * sd),
-            "hi": values(posterior.estimate + half * sd),
+            "lo": values(below),
+            "hi": values(above),
             "width": width,
             "verdict": np.where(stuck, "at bound", verdict),
         }

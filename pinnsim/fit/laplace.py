@@ -12,7 +12,8 @@ counts as no information). With `B = V diag(l) V'` the posterior covariance is
 
 so an eigenvalue l >> 1 is a direction that the data identify, l << 1 one in which only the prior speaks; the sum of
 `l / (1 + l)` is the number of parameters that the data determine. Up to `dense` parameters all directions are
-computed, beyond it the `rank` leading ones by a randomised method, which can only overstate an uncertainty.
+computed, beyond it the `rank` leading ones by a randomised method, which can only overstate an uncertainty. Where
+residuals are large, `fit.curvature` gives a small model's exact B, which may have negative eigenvalues.
 
     log evidence = log p(readings | theta) + log prior - 1/2 sum log(1 + l) + constants of the data alone.
 
@@ -34,6 +35,7 @@ from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.cultures import Cultures
+from pinnsim.fit.curvature import exact_curvature, refuse_saddles
 from pinnsim.fit.free import FreeVector, Vector, free_vector
 from pinnsim.fit.objective import (
     Predictor,
@@ -48,7 +50,7 @@ from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
 
-_WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
+WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
 _BATCH = 32  # tangents that go through the model side by side
 _EXTRA = 10  # random directions beyond the rank that is asked for
 _LEAST = 1e-10  # eigenvalues below it are rounding
@@ -80,7 +82,7 @@ class Laplace:
     def shrinkage(self) -> np.ndarray:
         """Posterior over prior standard deviation, (free,): 1 where the data say nothing."""
         told = self.eigenvalues / (1.0 + self.eigenvalues)
-        return np.sqrt(np.clip(1.0 - self.basis**2 @ told, 0.0, 1.0))
+        return np.sqrt(np.maximum(1.0 - self.basis**2 @ told, 0.0))
 
     @property
     def sd(self) -> np.ndarray:
@@ -114,6 +116,7 @@ def laplace(
     plan: FitPlan,
     *,
     predict: Literal["trajectories", "collocation"] | None = None,
+    curvature: Literal["gauss-newton", "exact"] = "gauss-newton",
     dense: int = 2000,
     rank: int = 200,
     seed: int = 0,
@@ -122,12 +125,14 @@ def laplace(
     """The normal posterior at a fitted model.
 
     **Arguments:** `model`: one member of a fit, not resolved; `data`: the cultures it was fitted to; `plan`: the fit's;
-    `predict`: how readings are predicted, by default as the fit's last stage did; `dense`: up to how many parameters
-    all directions are computed; `rank`: how many are beyond; `progress`: whether a bar is shown.
+    `predict`: how readings are predicted, by default as the fit's last stage did; `curvature`: of Gauss and Newton, or
+    the exact one of up to 200 parameters (see `fit.curvature`), which matters where residuals are large; `dense`: up to
+    how many parameters all directions are computed; `rank`: how many are beyond; `progress`: whether a bar is shown.
 
     Cost: a tangent solve per parameter (dense), or about `3 rank` solves and gradients.
 
-    **Raises** `E_FIT` where no parameter is free, or no culture can be solved from this model.
+    **Raises** `E_FIT` where no parameter is free, no culture can be solved from this model, or it is no minimum and the
+    exact curvature was asked for; `E_USAGE` where that has too many parameters.
     """
     free, settings = free_vector(model, prior), plan.settings()
     stage = predict or ("trajectories" if plan.trajectory_steps else "collocation")
@@ -136,12 +141,16 @@ def laplace(
     backward: Predictor = trajectory_readings if exact else collocation_readings
     anonymous = dataclasses.replace(data, names=())
     estimate = free.start
-    scale = jnp.where(jnp.isfinite(free.spread), free.spread, _WIDE)
+    scale = jnp.where(jnp.isfinite(free.spread), free.spread, WIDE)
     blocks, usable = _blocks(free, estimate, anonymous, settings, backward)
     if not bool(jnp.any(usable)):
         raise PinnsimError.of("E_FIT", "No culture could be solved from this model, so nothing is known about it.")
     here = _Here(free, estimate, scale, blocks, usable, anonymous, settings)
-    if len(free.names) <= dense:
+    full = curvature == "exact"
+    if full:
+        through = (free, prior, anonymous, settings, forward, scale)
+        matrix = exact_curvature(*through, nested=exact, progress=progress)
+    elif len(free.names) <= dense:
         parts = []
         numbers = np.arange(len(free.names))
         with tqdm(total=len(numbers), desc="uncertainty", unit="rate", disable=None if progress else True) as bar:
@@ -161,12 +170,16 @@ def laplace(
         matrix = np.asarray(basis) @ np.asarray(_curved(here, forward, backward, basis)).T
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     order = np.argsort(values)[::-1]
-    values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
-    complete = len(free.names) <= dense
+    values, vectors = values[order], vectors[:, order]
+    complete = full or len(free.names) <= dense
+    if full:
+        refuse_saddles(values, vectors, free.names)
+    else:
+        values = np.maximum(values, 0.0)
     if not complete:
         values, vectors = values[:rank], (np.asarray(basis).T @ vectors)[:, :rank]
-    told = values > _LEAST
-    total = float(objective(model, prior, anonymous, settings, backward).total)
+    told = np.abs(values) > _LEAST
+    total = float(_total(model, prior, anonymous, settings, backward))
     return Laplace(
         free=free,
         estimate=np.asarray(estimate),
@@ -194,6 +207,11 @@ class _Here(NamedTuple):
     def readings(self, predict: Predictor) -> Callable[[Vector], Array]:
         """Readings, (culture, time, gene), as a function of the free numbers."""
         return lambda vector: predict(resolve(self.free.with_values(vector)), self.data, self.settings)[0]
+
+
+@eqx.filter_jit
+def _total(model: CellModel, prior: ModelPrior, data: Cultures, settings: Settings, predict: Predictor) -> Array:
+    return objective(model, prior, data, settings, predict).total
 
 
 @eqx.filter_jit

@@ -1,1 +1,2 @@
-"""What is written and read: configurations (`toml`), model bundles (`bundle`) and simulations (`simulation`)."""
+"""What is written and read: configurations (`toml`), model bundles (`bundle`) and simulations (`simulation`); what
+other tools take (`pypesto`)."""

@@ -7,6 +7,7 @@ from pinnsim.plot.perturbations import knockout_heatmap
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.style import save
 from pinnsim.plot.trajectories import fit_panels, pulse_panel
+from pinnsim.plot.uncertainty import profile_panels, rank_histograms, spectrum_panel
 
 __all__ = [
     "Course",
@@ -18,8 +19,11 @@ __all__ = [
     "landscape_2d",
     "phase_portrait",
     "prior_posterior",
+    "profile_panels",
     "pulse_panel",
+    "rank_histograms",
     "save",
     "score_bars",
+    "spectrum_panel",
     "training_history",
 ]
