@@ -1,7 +1,14 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
 from pinnsim.fit.cultures import Cultures, cultures
-from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
+from pinnsim.fit.evaluate import (
+    Evaluation,
+    Prediction,
+    cross_condition,
+    held_out_blocks,
+    predict_cultures,
+    predict_splits,
+)
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
@@ -48,6 +55,7 @@ __all__ = [
     "laplace",
     "populations",
     "predict_cultures",
+    "predict_splits",
     "rate_table",
     "simulate_populations",
     "verdict_counts",
