@@ -19,10 +19,12 @@ from pinnsim.fit import (
     evaluate,
     held_out_blocks,
     predict_cultures,
+    predict_splits,
 )
-from pinnsim.fit.evaluate import ALL, PHYSICS, PRIOR_ONLY, REAL, SHUFFLED
+from pinnsim.fit.evaluate import ALL, PHYSICS, PRIOR_ONLY, REAL, SHUFFLED, SHUFFLED_TIME
 from pinnsim.judge import neural_part
 from pinnsim.parameter import resolve
+from pinnsim.score import by_arm, by_time_blocks
 from pinnsim.tree import digest, lane, stack
 
 PLAN = FitPlan(starts=1, keep=1, collocation_steps=8, trajectory_steps=2, substeps=2, rtol=1e-4, atol=1e-6)
@@ -150,6 +152,46 @@ def test_readings_of_a_held_out_block_never_reach_the_fit(data: Dataset) -> None
     assert same == [False, True, True, True]
     np.testing.assert_array_equal(before[1].mask.any(axis=1), inside)
     assert before[1].mask.sum() == inside.sum() * 3
+
+
+def test_splits_are_fitted_to_their_training_part_and_scored_on_their_test_part(
+    data: Dataset, whole: Evaluation
+) -> None:
+    # Five lanes, as many as `whole` has: nothing compiles anew.
+    splits = (*by_arm(data), *by_time_blocks(data, [(4.0, 10.0), (12.0, 20.0), (20.0, 50.0)]))
+    found = predict_splits(*parts_of("hidden"), data, PLAN, splits, progress=False)
+    assert [name for name, _ in found.problems[:3]] == ["fed -> warm", "warm -> fed", "4-10 min"]
+    by_name = {(p.variant, p.fitted, p.predicted): p for p in found.predictions}
+    # 2 arms of one tested culture, 3 blocks of two, beside the prior alone.
+    assert len(by_name) == len(found.predictions) == 16
+    for ends in (("fed", "warm"), ("warm", "fed")):
+        mine = by_name[REAL, " -> ".join(ends), ends[1]].members
+        np.testing.assert_allclose(mine, predicted(whole, REAL, ends[0]), rtol=1e-6)
+    times = np.asarray(data.times)[0]
+    block = by_name[REAL, "4-10 min", "warm"]
+    np.testing.assert_array_equal(block.mask.any(axis=1), (times >= 4) & (times <= 10))
+
+
+def test_controls_of_splits_never_see_what_is_tested(data: Dataset, whole: Evaluation) -> None:
+    late = np.where(np.arange(data.times.shape[1]) > 0, 100.0, 0.0)[:, None]
+    for truth in (data, with_values(data, 1, late)):
+        options = {"shuffles": 2, "shuffled_times": 2, "progress": False}
+        found = predict_splits(*parts_of("hidden"), truth, PLAN, by_arm(truth)[:1], **options)
+        assert [k for _, k in found.problems] == [0, 1, 2, -1, -2]
+        members = {(p.variant, p.number): p.members for p in found.predictions}
+        np.testing.assert_allclose(members[SHUFFLED, 1], predicted(whole, SHUFFLED, "fed"), rtol=1e-6)
+        np.testing.assert_allclose(members[REAL, 0], predicted(whole, REAL, "fed"), rtol=1e-6)
+        # Another order of times is another fit.
+        assert np.abs(members[SHUFFLED_TIME, 1] - members[REAL, 0]).max() > 0.01
+        assert np.abs(members[SHUFFLED_TIME, 1] - members[SHUFFLED_TIME, 2]).max() > 0.01
+
+
+def test_splits_of_other_data_are_refused(data: Dataset) -> None:
+    split = by_arm(data.select(genes=["g0", "g1"]))[0]
+    with pytest.raises(PinnsimError, match="E_SAMPLE_UNMATCHED.*fed -> warm"):
+        predict_splits(*parts_of("hidden"), data, PLAN, [split], progress=False)
+    with pytest.raises(PinnsimError, match="E_DATA_EMPTY"):
+        predict_splits(*parts_of("hidden"), data, PLAN, [], progress=False)
 
 
 def test_what_cannot_be_held_out_is_refused(data: Dataset) -> None:

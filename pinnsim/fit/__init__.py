@@ -2,7 +2,14 @@
 
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.draws import Draws
-from pinnsim.fit.evaluate import Evaluation, Prediction, cross_condition, held_out_blocks, predict_cultures
+from pinnsim.fit.evaluate import (
+    Evaluation,
+    Prediction,
+    cross_condition,
+    held_out_blocks,
+    predict_cultures,
+    predict_splits,
+)
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
@@ -59,6 +66,7 @@ __all__ = [
     "populations",
     "predict_cultures",
     "profile",
+    "predict_splits",
     "rate_table",
     "simulate_populations",
     "target",

@@ -26,10 +26,11 @@ from pinnsim.model import CellModel, ModelConfig, ModelPrior, build
 from pinnsim.network import Network
 from pinnsim.parameter import resolve
 from pinnsim.prior import KineticPrior
+from pinnsim.score.splits import Split
 from pinnsim.simulate import Outcome
 from pinnsim.tree import stack
 
-REAL, PRIOR_ONLY, SHUFFLED = "pinnsim", "prior only", "shuffled network"
+REAL, PRIOR_ONLY, SHUFFLED, SHUFFLED_TIME = "pinnsim", "prior only", "shuffled network", "shuffled time"
 PHYSICS = "without its neural part"
 ALL = "all conditions"
 _SHUT = -1e4  # log-odds of a gate that is 0 in any precision
@@ -39,9 +40,10 @@ _SHUT = -1e4  # log-odds of a gate that is 0 in any precision
 class Prediction:
     """Predicted readings of one culture by one variant.
 
-    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY`, `SHUFFLED` or `PHYSICS`; `number`: which shuffle, else 0; `fitted`:
-    what was fitted; `predicted`: the condition; `times`: (time,); `truth`: (time, gene); `mask`: (time, gene), true
-    where a reading was held out; `members`: (member, time, gene), each kept start's prediction.
+    **Arguments:** `variant`: `REAL`, `PRIOR_ONLY`, `SHUFFLED`, `SHUFFLED_TIME` or `PHYSICS`; `number`: which shuffle,
+    else 0; `fitted`: what was fitted (a condition, or a split's name); `predicted`: the condition; `times`: (time,);
+    `truth`: (time, gene); `mask`: (time, gene), true where a reading was held out; `members`: (member, time, gene),
+    each kept start's prediction.
     """
 
     variant: str
@@ -61,8 +63,9 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `cross_condition` returns: `predictions`; `fits`, whose groups are `problems` (fitted condition or `ALL`,
-    network number with 0 the real one and -1 the real one without its neural part); the `prior` at its centre."""
+    """What `cross_condition` and `predict_splits` return: `predictions`; `fits`, whose groups are `problems` (what was
+    fitted, network number with 0 the real one, and below 0 a variant of it: without its neural part for
+    `cross_condition`, shuffled times for `predict_splits`); the `prior` at its centre."""
 
     predictions: tuple[Prediction, ...]
     fits: FitResult
@@ -135,6 +138,126 @@ def cross_condition(
             predictions += _predictions(variant, max(number, 0), condition, data, owner, members)
         predictions += _predictions(PRIOR_ONLY, 0, condition, data, owner, unfitted)
     return Evaluation(tuple(predictions), fits, tuple(problems), real)
+
+
+def predict_splits(
+    config: ModelConfig,
+    network: Network,
+    prior: KineticPrior,
+    dataset: Dataset,
+    plan: FitPlan,
+    splits: Sequence[Split],
+    *,
+    shuffles: int = 0,
+    shuffled_times: int = 0,
+    progress: bool = True,
+) -> Evaluation:
+    """Fits the training part of every split and predicts its test part, all splits and controls as lanes of one
+    program. Every culture is predicted from its own first sample.
+
+    **Arguments:** `dataset`: what the splits are parts of (any of `score.by_condition`, `by_arm`, `by_time_blocks`,
+    `by_perturbation`, `by_drug`); `shuffles`: networks of equal degrees fitted alike; `shuffled_times`: fits to the
+    same readings with the order of each culture's fitted samples drawn anew; beside them `PRIOR_ONLY`, not fitted.
+
+    **Raises** `E_DATA_EMPTY` without splits, or for parts without a reading after the first sample,
+    `E_SAMPLE_UNMATCHED` for splits of other data, and everything that `fit` raises.
+    """
+    real = build(config, network, prior)
+    networks = [real] + [_rewired(real, config, network.shuffled(k + 1), prior) for k in range(shuffles)]
+    data = cultures(dataset, real.center.table, substeps=plan.substeps)
+    parts = _parts(dataset, data, splits)
+    numbers = [*range(shuffles + 1), *range(-1, -shuffled_times - 1, -1)]
+    problems = [(split.name, k) for split in splits for k in numbers]
+    training = []
+    for train, _ in parts:
+        counting = eqx.tree_at(lambda d: d.mask, data, jnp.asarray(train))
+        training += [_reordered(counting, -k) if k < 0 else counting for k in numbers]
+    fits = fit_groups(
+        [networks[max(k, 0)] for _, k in problems], training, plan, progress=progress, label="fits of splits"
+    )
+    unfitted = predict_cultures(stack([real.center] * len(fits.indices(0))), data, plan)[:1]
+    predictions = []
+    for split, (_, test) in zip(splits, parts, strict=True):
+        for k in numbers:
+            members = predict_cultures(fits.ensemble(problems.index((split.name, k))), data, plan)
+            variant = REAL if k == 0 else SHUFFLED if k > 0 else SHUFFLED_TIME
+            predictions += _scored(variant, abs(k), split.name, dataset, data, test, members)
+        predictions += _scored(PRIOR_ONLY, 0, split.name, dataset, data, test, unfitted)
+    return Evaluation(tuple(predictions), fits, tuple(problems), real)
+
+
+def _parts(dataset: Dataset, data: Cultures, splits: Sequence[Split]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For every split the readings of `data` that are fitted and tested, (culture, time, gene) each."""
+    names = [split.name for split in splits]
+    with Problems() as problems:
+        if not splits:
+            problems.add("E_DATA_EMPTY", "There is no split to predict; make some with pinnsim.score.")
+        if len(set(names)) < len(names):
+            problems.add("E_CONDITION_DUPLICATE", "Two splits have the same name; rename one.")
+        found = []
+        for split in splits:
+            both = []
+            for part, what in ((split.train, "fitted"), (split.test, "tested")):
+                try:
+                    both.append(_readings_of(part, dataset, data, split.name))
+                except PinnsimError as error:
+                    problems.absorb(error)
+                    continue
+                if not both[-1][:, 1:].any():
+                    problems.add(
+                        "E_DATA_EMPTY",
+                        f"Split '{split.name}' has no {what} reading after the first samples, where cultures start.",
+                    )
+            found.append(tuple(both))
+    return found  # type: ignore[return-value]
+
+
+def _readings_of(part: Dataset, dataset: Dataset, data: Cultures, name: str) -> np.ndarray:
+    rows, marks = measured_cultures(dataset), np.zeros(data.mask.shape, bool)
+    lacking = [c for c in part.conditions if c not in dataset.conditions]
+    if lacking or part.genes != dataset.genes or part.replicates != dataset.replicates:
+        raise PinnsimError.of(
+            "E_SAMPLE_UNMATCHED",
+            f"Split '{name}' is not a part of this data set (conditions, genes or replicates differ"
+            + (f"; first: {first(lacking)}" if lacking else "")
+            + "); split the data set that is fitted.",
+        )
+    for culture, (c, r) in enumerate(rows):
+        if dataset.conditions[c] not in part.conditions:
+            continue
+        here = part.conditions.index(dataset.conditions[c])
+        mine, theirs = dataset.times[c, : dataset.length[c]], part.times[here, : part.length[here]]
+        for k, time in enumerate(theirs):
+            for t in np.flatnonzero(mine == time):
+                marks[culture, t] = part.mask[here, r, k]
+    return marks & np.asarray(data.mask)
+
+
+def _reordered(data: Cultures, seed: int) -> Cultures:
+    """The same cultures with their fitted samples, but for the first ones, at each other's times."""
+    rng, readings = np.random.default_rng(seed), np.array(data.readings)
+    mask, sd, exposure = np.array(data.mask), np.array(data.measured_sd), np.array(data.exposure)
+    for culture in range(len(readings)):
+        there = np.flatnonzero(mask[culture, 1:].any(axis=1)) + 1
+        order = rng.permutation(there)
+        for array in (readings, mask, sd, exposure):
+            array[culture, there] = array[culture, order]
+    arrays = [jnp.asarray(a) for a in (readings, mask, sd, exposure)]
+    return eqx.tree_at(lambda d: (d.readings, d.mask, d.measured_sd, d.exposure), data, arrays)
+
+
+def _scored(
+    variant: str, number: int, fitted: str, dataset: Dataset, data: Cultures, test: np.ndarray, members: np.ndarray
+) -> list[Prediction]:
+    """Predictions of every culture with tested readings."""
+    owner, found = _owner(dataset), []
+    for culture in np.flatnonzero(test[:, 1:].any(axis=(1, 2))):
+        mask = test[culture].copy()
+        mask[0] = False
+        times, truth = np.asarray(data.times[culture]), np.asarray(data.readings[culture])
+        there = str(owner[culture])
+        found.append(Prediction(variant, number, fitted, there, times, truth, mask, members[:, culture]))
+    return found
 
 
 def held_out_blocks(

@@ -14,6 +14,17 @@ from pinnsim.score.baselines import (
 from pinnsim.score.compare import ONE_STEP, ROLL_OUT, Comparison, compare, evaluate, one_step, roll_out, stacked
 from pinnsim.score.controls import ControlTest, control_test
 from pinnsim.score.coverage import Coverage, coverage_of_draws, coverage_of_normal
+from pinnsim.score.leave_out import (
+    SnapshotSplit,
+    by_drug,
+    by_perturbation,
+    by_time_point,
+    check_leave_out,
+    check_no_neighbours,
+    check_no_shared_cells,
+    check_no_shared_population,
+    touched,
+)
 from pinnsim.score.linear import LinearODE
 from pinnsim.score.metrics import (
     Interval,
@@ -49,13 +60,21 @@ __all__ = [
     "Relaxation",
     "ScoreRow",
     "ScoreTable",
+    "SnapshotSplit",
     "Split",
     "arms",
     "baseline_entries",
     "by_arm",
     "by_condition",
+    "by_drug",
+    "by_perturbation",
     "by_time_blocks",
+    "by_time_point",
+    "check_leave_out",
     "check_no_leak",
+    "check_no_neighbours",
+    "check_no_shared_cells",
+    "check_no_shared_population",
     "compare",
     "control_test",
     "coverage_of_draws",
@@ -73,4 +92,5 @@ __all__ = [
     "skill_interval",
     "stacked",
     "standard_baselines",
+    "touched",
 ]
