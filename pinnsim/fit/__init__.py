@@ -15,9 +15,19 @@ from pinnsim.fit.population import (
     LogNormalBegin,
     PopulationModel,
     PopulationPrior,
+    RestingBegin,
     SampledBegin,
 )
-from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
+from pinnsim.fit.population_laplace import laplace_snapshots, polish_snapshots
+from pinnsim.fit.snapshots import (
+    Populations,
+    SnapshotFit,
+    fit_data,
+    fit_populations,
+    fit_snapshots,
+    populations,
+    simulate_populations,
+)
 
 __all__ = [
     "AbstractBegin",
@@ -35,6 +45,8 @@ __all__ = [
     "LogNormalBegin",
     "PopulationModel",
     "PopulationPrior",
+    "Populations",
+    "RestingBegin",
     "Prediction",
     "SampledBegin",
     "SnapshotFit",
@@ -42,10 +54,14 @@ __all__ = [
     "cultures",
     "edge_table",
     "fit",
+    "fit_data",
     "fit_groups",
+    "fit_populations",
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
+    "laplace_snapshots",
+    "polish_snapshots",
     "populations",
     "predict_cultures",
     "rate_table",

@@ -1,6 +1,7 @@
 """`fit`: a model, its prior and data in; an ensemble of the best starts, with every term and outcome, out."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def fit_groups(
         for stage in stages:
             if not stage.steps or interrupted:
                 continue
-            final, interrupted = _run_stage_safely(lanes, stage, plan, checkpoint, bar)
+            final, interrupted = run_stage_safely(lanes, stage, plan, checkpoint, bar)
             if final is not None:
                 lanes = lanes._replace(models=with_parameters(lanes, final.best))
                 history[stage.name] = np.asarray(final.best_value)
@@ -154,13 +155,20 @@ def _anonymous(data: Cultures) -> Cultures:
     return dataclasses.replace(data, names=())
 
 
-def _run_stage_safely(
-    lanes: Lanes, stage: Stage, plan: FitPlan, checkpoint: str | Path | None, bar: tqdm
+def run_stage_safely(
+    lanes: Lanes,
+    stage: Stage,
+    plan: FitPlan,
+    checkpoint: str | Path | None,
+    bar: tqdm,
+    part: Callable[[int], Any] | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> tuple[Progress | None, bool]:
     """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
-    chunk was done), and whether it was interrupted."""
+    chunk was done), and whether it was interrupted. `part` is that of `run_stage`; `told`, what else a checkpoint must
+    agree in."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
-    identity = {"plan": plan.model_dump_json(), "problem": digest(lanes)}
+    identity = {"plan": plan.model_dump_json(), "problem": digest(lanes), **(told or {})}
     latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, identity)
     bar.update(done)
 
@@ -173,7 +181,7 @@ def _run_stage_safely(
             save_tree(path, progress, {**identity, "done": str(steps)})
 
     try:
-        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk), False
+        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk, part), False
     except KeyboardInterrupt:
         return latest, True
 
