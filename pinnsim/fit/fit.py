@@ -14,12 +14,13 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from tqdm import tqdm
 
 from pinnsim.data import Dataset
-from pinnsim.errors import PinnsimError
+from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
 from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, run_stage, with_parameters
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.schedule import learning_rates
+from pinnsim.fit.suits import check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
@@ -73,9 +74,12 @@ def fit(
     written during the fit, and a fit of the same problem goes on from them.
 
     **Raises** `E_FIT` when every start failed, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of another fit or a
-    damaged one, and everything that `cultures` raises.
+    damaged one, `E_SCALE_MISMATCH` for data that do not suit the likelihood, and everything that `cultures` raises.
     """
     plan = FitPlan() if plan is None else plan
+    with Problems() as problems:
+        values = np.asarray(dataset.values)[np.asarray(dataset.mask)]
+        check_suits(problems, prior.center.observation, values, dataset.scale, "the data set")
     data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
