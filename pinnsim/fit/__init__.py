@@ -28,6 +28,7 @@ from pinnsim.fit.snapshots import (
     populations,
     simulate_populations,
 )
+from pinnsim.fit.stepped import Stepped
 
 __all__ = [
     "AbstractBegin",
@@ -50,6 +51,7 @@ __all__ = [
     "Prediction",
     "SampledBegin",
     "SnapshotFit",
+    "Stepped",
     "cross_condition",
     "cultures",
     "edge_table",
