@@ -246,6 +246,11 @@ def test_checkpoints_of_other_fits_and_damaged_ones_are_refused(prior, data, tmp
     assert refusal(prior, data, tmp_path / "fit", **quick) == ("E_CKPT_CORRUPT",)
 
 
+def test_a_likelihood_of_counts_refuses_logarithms(data, tmp_path: Path) -> None:
+    counted = prior_model("abundance", layers=("mrna",), likelihood={"kind": "negative_binomial"})
+    assert refusal(counted, data, tmp_path / "fit") == ("E_SCALE_MISMATCH",)
+
+
 def test_a_start_that_cannot_be_solved_is_reported_and_never_kept(prior, data) -> None:
     """Half-lives of a microsecond: an explicit solver cannot follow them."""
     wild = eqx.tree_at(lambda p: p.spread.kinetics.decay.raw, prior, jnp.full(3, 30.0, float))

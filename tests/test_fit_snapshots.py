@@ -1,5 +1,8 @@
 """Populations pushed forward and fitted: laws in closed form, gradients, seeds, and known rates from snapshots."""
 
+import dataclasses
+import importlib
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -24,12 +27,14 @@ from pinnsim.fit import (
     PopulationPrior,
     SampledBegin,
     SnapshotFit,
+    fit_data,
     fit_snapshots,
     populations,
     simulate_populations,
 )
 from pinnsim.fit.population import cell_keys
 from pinnsim.fit.snapshots import snapshot_objective
+from pinnsim.fit.suits import flags
 from pinnsim.observation import LinearReadout, Observation, Poisson
 from pinnsim.parameter import frozen, positive, resolve
 from pinnsim.perturbation import Perturbation
@@ -79,6 +84,8 @@ def rates_of(model: PopulationModel) -> np.ndarray:
     return np.concatenate([law.strength, law.decay])
 
 
+fit_module = importlib.import_module("pinnsim.fit.fit")  # the package's `fit` is the function
+
 PLAN = FitPlan(
     starts=2, trajectory_steps=120, trajectory_learning_rate=0.08, start_spread=0.3, substeps=12, initial="rest"
 )
@@ -101,15 +108,114 @@ def test_known_rates_of_a_toggle_come_back(snapshots: Snapshots, match: Any, cel
 SHORT = FitPlan(starts=1, trajectory_steps=20, trajectory_learning_rate=0.1, substeps=4, initial="rest")
 
 
-def short_fit(snapshots: Snapshots, steps: int = 20, weight: float = 1.0) -> SnapshotFit:
-    plan, match = SHORT.model_copy(update={"trajectory_steps": steps}), ByDistance(Energy(), weight)
-    return fit_snapshots(prior(), snapshots, match, plan, cells=30, batch=40, progress=False)
+def short_fit(
+    snapshots: Snapshots, steps: int = 20, weight: float = 1.0, seed: int = 0, checkpoint: Path | None = None
+) -> SnapshotFit:
+    plan, match = SHORT.model_copy(update={"trajectory_steps": steps, "seed": seed}), ByDistance(Energy(), weight)
+    return fit_snapshots(prior(), snapshots, match, plan, cells=30, batch=40, progress=False, checkpoint=checkpoint)
 
 
-def test_a_fit_is_the_same_by_seed_and_goes_down(snapshots: Snapshots) -> None:
-    one, other = short_fit(snapshots), short_fit(snapshots)
-    np.testing.assert_array_equal(rates_of(one.best), rates_of(other.best))
-    assert one.value[0] < 0.7 * short_fit(snapshots, steps=0).value[0]
+@pytest.fixture(scope="module")
+def fitted(snapshots: Snapshots) -> SnapshotFit:
+    return short_fit(snapshots)
+
+
+class Killed(BaseException):
+    """What nothing in a fit catches, as nothing catches SIGKILL."""
+
+
+@pytest.mark.parametrize("ending", [Killed, KeyboardInterrupt])
+def test_a_killed_fit_goes_on_from_its_checkpoint(
+    snapshots: Snapshots, fitted: SnapshotFit, ending: type[BaseException], tmp_path: Path, monkeypatch: Any
+) -> None:
+    """20 steps in two chunks, on parts of the cells: ended after the first chunk was written, then run again."""
+    write, written = fit_module.save_tree, []
+
+    def once(*given: Any) -> None:
+        write(*given)
+        written.append(given[0])
+        if len(written) == 1:
+            raise ending
+
+    monkeypatch.setattr(fit_module, "save_tree", once)
+    path = tmp_path / "cells"
+    if ending is Killed:
+        with pytest.raises(Killed):
+            short_fit(snapshots, checkpoint=path)
+    else:
+        stopped = short_fit(snapshots, checkpoint=path)
+        assert stopped.interrupted
+        assert stopped.value[0] > fitted.value[0]
+    resumed = short_fit(snapshots, checkpoint=path)
+    assert len(written) == 2  # one chunk of ten steps was left
+    np.testing.assert_array_equal(rates_of(resumed.best), rates_of(fitted.best))
+    assert resumed.table.equals(fitted.table)
+    for other in ({"weight": 2.0}, {"seed": 1}):
+        with pytest.raises(PinnsimError, match="E_CKPT_MODEL"):
+            short_fit(snapshots, checkpoint=path, **other)
+
+
+def test_a_fit_is_the_same_by_seed_and_goes_down(snapshots: Snapshots, fitted: SnapshotFit) -> None:
+    np.testing.assert_array_equal(rates_of(short_fit(snapshots).best), rates_of(fitted.best))
+    assert fitted.value[0] < 0.7 * short_fit(snapshots, steps=0).value[0]
+
+
+def unlike(snapshots: Snapshots, **changes: Any) -> PinnsimError:
+    with pytest.raises(PinnsimError) as caught:
+        short_fit(dataclasses.replace(snapshots, **changes), steps=1)
+    return caught.value
+
+
+def test_data_that_do_not_suit_the_instrument_are_told(snapshots: Snapshots) -> None:
+    logs = unlike(snapshots, values=np.log1p(snapshots.values), scale="log1p")
+    assert logs.codes == ("E_SCALE_MISMATCH",)
+    assert "Poisson needs counts" in str(logs)
+    broken = snapshots.values.copy()
+    broken[0, 2, 3, 0, 1] = np.nan
+    assert "all at 1 h, cell 3, layer mrna, gene v" in str(unlike(snapshots, values=broken))
+    first_only = snapshots.there & (np.arange(5) == 0)[None, :, None]
+    assert unlike(snapshots, there=first_only).codes == ("E_DATA_EMPTY",)
+    alone = snapshots.there.copy()
+    alone[0, 3, 1:] = False
+    lonely = dataclasses.replace(snapshots, there=alone)
+    with pytest.raises(PinnsimError, match="an unbiased distance needs two"):
+        fit_snapshots(prior(), lonely, ByDistance(Energy(unbiased=True)), SHORT, cells=30, progress=False)
+    extra = eqx.tree_at(lambda p: p.center.observations, prior(), prior().center.observations * 2)
+    with pytest.raises(PinnsimError, match="E_DATA_SHAPE"):
+        fit_data(extra, snapshots, ByLikelihood(), SHORT, 10)
+
+
+def test_what_cells_cannot_tell_is_flagged(snapshots: Snapshots) -> None:
+    values, there = snapshots.values.copy(), snapshots.there.copy()
+    values[..., 1] = 0.0
+    there[0, 4, 1:] = False
+    said = flags(dataclasses.replace(snapshots, values=values, there=there))
+    assert [text.partition(":")[0] for text in said] == ["W_GENE_CONSTANT", "W_CELLS_FEW"]
+    assert "have no count in any cell of layer 'mrna' (v)" in said[0]
+    assert "all at 4 h" in said[1]
+    assert flags(snapshots) == ()
+
+
+def test_cells_that_died_do_not_pull_where_matching_is_unbalanced(snapshots: Snapshots) -> None:
+    """Of two fates that are simulated, one is not measured. Balanced, its cells are pulled across; unbalanced, making
+    them fewer is cheaper, and they stay."""
+    given, rng = prior(), np.random.default_rng(3)
+    fates = jnp.asarray(np.where(np.arange(40)[:, None] < 20, [40.0, 2.0], [2.0, 40.0]) + rng.normal(size=(40, 2)))
+    keys, ones, alive = cell_keys(jnp.asarray([1, 2], jnp.uint32), 40), jnp.ones(40), jnp.arange(40) < 20
+
+    @eqx.filter_jit
+    def pull(distance: Sinkhorn) -> Array:
+        match = ByDistance(distance, noise=False, logs=False)
+
+        def cost(shown: Array) -> Array:
+            there, unit = alive.astype(float), jnp.full((1, 2), 10.0)
+            return match.cost(given.center, fates[:, None], there, ones, shown[:, None], ones, unit, keys)[0]
+
+        return jnp.abs(jax.grad(cost)(fates))
+
+    balanced, unbalanced = (pull(Sinkhorn(1.0, reach, relative=False)) for reach in (jnp.inf, 0.5))
+    assert float(balanced[20:].max()) > 0.3
+    assert float(unbalanced[20:].max()) < 0.1 * float(balanced[20:].max())
 
 
 @pytest.mark.parametrize("match", [ByDistance(Energy()), ByLikelihood()], ids=lambda m: type(m).__name__)

@@ -1,5 +1,6 @@
 """Snapshots from arrays and from AnnData: shapes by mask, nothing guessed, everything wrong said at once."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,18 @@ def test_a_time_is_held_out_without_leaking() -> None:
     for time in (0.0, 7.0):
         with pytest.raises(PinnsimError, match="E_TIME_RANGE"):
             whole.hold_out(time)
+
+
+def test_pseudo_bulk_keeps_every_count() -> None:
+    exposure = rng.uniform(0.5, 2, 62)
+    whole = Snapshots.build(counts(), TIMES, GENES, ("unspliced", "spliced"), CONDITIONS, exposure=exposure, **SAID)
+    pooled = whole.pooled(4)
+    assert pooled.cells().tolist() == [[4, 4, 4], [4, 4, 0]]
+    np.testing.assert_allclose(pooled.values.sum(axis=2), whole.values.sum(axis=2))
+    np.testing.assert_allclose(pooled.exposure[pooled.there].sum(), exposure.sum())
+    np.testing.assert_array_equal(whole.pooled(100).cells(), whole.cells())
+    with pytest.raises(PinnsimError, match="E_SCALE_MISMATCH"):
+        dataclasses.replace(whole, scale="log1p").pooled(4)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -24,11 +24,22 @@ from pinnsim.fit.population import (
     LogNormalBegin,
     PopulationModel,
     PopulationPrior,
+    RestingBegin,
     SampledBegin,
 )
+from pinnsim.fit.population_laplace import laplace_snapshots, polish_snapshots
 from pinnsim.fit.profile import Profiles, profile
-from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
+from pinnsim.fit.snapshots import (
+    Populations,
+    SnapshotFit,
+    fit_data,
+    fit_populations,
+    fit_snapshots,
+    populations,
+    simulate_populations,
+)
 from pinnsim.fit.spectrum import fisher_spectrum
+from pinnsim.fit.stepped import Stepped
 from pinnsim.fit.target import Target, target
 
 __all__ = [
@@ -48,21 +59,28 @@ __all__ = [
     "LogNormalBegin",
     "PopulationModel",
     "PopulationPrior",
+    "Populations",
+    "RestingBegin",
     "Prediction",
     "Profiles",
     "SampledBegin",
     "SnapshotFit",
     "Target",
+    "Stepped",
     "cross_condition",
     "cultures",
     "edge_table",
     "fisher_spectrum",
     "fit",
+    "fit_data",
     "fit_groups",
+    "fit_populations",
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
     "nuts",
+    "laplace_snapshots",
+    "polish_snapshots",
     "populations",
     "predict_cultures",
     "profile",

@@ -1,6 +1,7 @@
 """`fit`: a model, its prior and data in; an ensemble of the best starts, with every term and outcome, out."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from tqdm import tqdm
 
 from pinnsim.data import Dataset
-from pinnsim.errors import PinnsimError
+from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
 from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, run_stage, with_parameters
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.schedule import learning_rates
+from pinnsim.fit.suits import check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
@@ -72,9 +74,12 @@ def fit(
     written during the fit, and a fit of the same problem goes on from them.
 
     **Raises** `E_FIT` when every start failed, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of another fit or a
-    damaged one, and everything that `cultures` raises.
+    damaged one, `E_SCALE_MISMATCH` for data that do not suit the likelihood, and everything that `cultures` raises.
     """
     plan = FitPlan() if plan is None else plan
+    with Problems() as problems:
+        values = np.asarray(dataset.values)[np.asarray(dataset.mask)]
+        check_suits(problems, prior.center.observation, values, dataset.scale, "the data set")
     data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
@@ -119,7 +124,7 @@ def fit_groups(
         for stage in stages:
             if not stage.steps or interrupted:
                 continue
-            final, interrupted = _run_stage_safely(lanes, stage, plan, checkpoint, bar)
+            final, interrupted = run_stage_safely(lanes, stage, plan, checkpoint, bar)
             if final is not None:
                 lanes = lanes._replace(models=with_parameters(lanes, final.best))
                 history[stage.name] = np.asarray(final.best_value)
@@ -154,13 +159,20 @@ def _anonymous(data: Cultures) -> Cultures:
     return dataclasses.replace(data, names=())
 
 
-def _run_stage_safely(
-    lanes: Lanes, stage: Stage, plan: FitPlan, checkpoint: str | Path | None, bar: tqdm
+def run_stage_safely(
+    lanes: Lanes,
+    stage: Stage,
+    plan: FitPlan,
+    checkpoint: str | Path | None,
+    bar: tqdm,
+    part: Callable[[int], Any] | None = None,
+    told: Mapping[str, str] | None = None,
 ) -> tuple[Progress | None, bool]:
     """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
-    chunk was done), and whether it was interrupted."""
+    chunk was done), and whether it was interrupted. `part` is that of `run_stage`; `told`, what else a checkpoint must
+    agree in."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
-    identity = {"plan": plan.model_dump_json(), "problem": digest(lanes)}
+    identity = {"plan": plan.model_dump_json(), "problem": digest(lanes), **(told or {})}
     latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, identity)
     bar.update(done)
 
@@ -173,7 +185,7 @@ def _run_stage_safely(
             save_tree(path, progress, {**identity, "done": str(steps)})
 
     try:
-        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk), False
+        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk, part), False
     except KeyboardInterrupt:
         return latest, True
 

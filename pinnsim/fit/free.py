@@ -14,7 +14,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from pinnsim.errors import PinnsimError
-from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import Interval, Positive, is_parameter, trainable
 from pinnsim.tree import path_name
 
@@ -52,7 +51,7 @@ class FreeVector(eqx.Module):
     exponential of its number; `names`, `units`: (free,), of the values.
     """
 
-    model: CellModel
+    model: Any
     index: Int[Array, " free"]
     center: Vector
     spread: Vector
@@ -67,7 +66,7 @@ class FreeVector(eqx.Module):
         """The model's own numbers, (free,)."""
         return _flat(eqx.filter(self.model, trainable(self.model)))[self.index]
 
-    def with_values(self, vector: Vector) -> CellModel:
+    def with_values(self, vector: Vector) -> Any:
         """The model with these unconstrained numbers, (free,)."""
         flags = trainable(self.model)
         leaves, structure = jax.tree.flatten(eqx.filter(self.model, flags))
@@ -86,8 +85,8 @@ class FreeVector(eqx.Module):
         )
 
 
-def free_vector(model: CellModel, prior: ModelPrior) -> FreeVector:
-    """The parameters of `model` that `prior` leaves free.
+def free_vector(model: Any, prior: Any) -> FreeVector:
+    """The parameters of `model` that `prior` leaves free: of a cell model, or of a population model.
 
     **Raises** `E_FIT` where it leaves none.
     """
@@ -116,7 +115,7 @@ def _flat(tree: object) -> Array:
     return jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
-def _entries(model: CellModel) -> list[tuple[str, str, float, float, bool]]:
+def _entries(model: Any) -> list[tuple[str, str, float, float, bool]]:
     """Name, unit, bounds and whether positive of every trainable number, in the tree's order (on the host)."""
     found: list[tuple[str, str, float, float, bool]] = []
     nodes = jax.tree_util.tree_flatten_with_path(model, is_leaf=is_parameter)[0]
@@ -141,17 +140,17 @@ def _entries(model: CellModel) -> list[tuple[str, str, float, float, bool]]:
     return found
 
 
-def _labels(place: str, shape: tuple[int, ...], model: CellModel) -> list[str]:
+def _labels(place: str, shape: tuple[int, ...], model: Any) -> list[str]:
     kind, axes = place.rpartition("/")[2], _AXES.get(place)
     positions = list(np.ndindex(*shape))
     if axes == ("edge",) and len(shape) == 2:
         # Averaged promoters list edges in rows of genes; what pads a row is never free.
-        edges = (*model.table.edges, "none")
+        edges = (*model.kinetics.table.edges, "none")
         rows: Any = model.kinetics.promoter
         return [f"{kind}:{edges[int(rows.edge[at])]}" for at in positions]
     if axes is None or len(axes) != len(shape):
         return [f"{place}{list(at) if at else ''}" for at in positions]
-    table = model.table
+    table = model.kinetics.table
     of = {
         "gene": table.genes,
         "edge": table.edges,

@@ -52,8 +52,9 @@ class AbstractMatch(eqx.Module):
 class ByDistance(AbstractMatch):
     """`weight` nats per measured cell and unit of distance, with quantities in units of their spread.
 
-    **Arguments:** `distance`; `weight`: good value 1; `logs`: whether log(1 + reading) is compared, as counts should
-    be; `noise`: whether simulated readings get the instrument's spread.
+    **Arguments:** `distance` (where cells grow and die an unbalanced `Sinkhorn(reach=...)`, in which kinds of cells may
+    become more or fewer at a price instead of being moved); `weight`: good value 1; `logs`: whether log(1 + reading) is
+    compared, as counts should be; `noise`: whether simulated readings get the instrument's spread.
     """
 
     distance: AbstractDistance
@@ -79,7 +80,9 @@ class ByDistance(AbstractMatch):
         shown = self._noisy(model, simulated, keys) if self.noise else simulated
         ours = feature(shown, self.logs) / unit[None]
         theirs = feature(measured / exposure[:, None, None], self.logs) / unit[None]
-        got = self.distance(ours.reshape(ours.shape[0], -1), theirs.reshape(theirs.shape[0], -1), arrived, there)
+        # Shares: how many cells were sorted, or simulated, says nothing of how they grew.
+        weights = (of / jnp.maximum(jnp.sum(of), 1.0) for of in (arrived, there))
+        got = self.distance(ours.reshape(ours.shape[0], -1), theirs.reshape(theirs.shape[0], -1), *weights)
         # A divergence that has not converged is a little off, but no reason to stop a fit.
         usable = (got.outcome == Match.DONE) | (got.outcome == Match.NOT_CONVERGED)
         return self.weight * jnp.sum(there) * jnp.where(usable, got.value, 0.0), usable

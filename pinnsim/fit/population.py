@@ -31,6 +31,7 @@ from pinnsim.random import lane_key, normals
 from pinnsim.shapes import State, Times
 from pinnsim.simulate import ODE, Outcome, solve
 from pinnsim.simulate.march import channels_of
+from pinnsim.simulate.steady import steady_state
 from pinnsim.tree import path_name, replaced
 
 Key = UInt32[Array, " 2"]
@@ -47,11 +48,19 @@ class AbstractBegin(eqx.Module):
     """Where cells start."""
 
     @abc.abstractmethod
-    def states(self, kinetics: AbstractKinetics, shown: Amounts, where: Int[Array, "layer gene"], keys: Array) -> Cells:
-        """First states, (cell, species).
+    def states(
+        self,
+        kinetics: AbstractKinetics,
+        shown: Amounts,
+        where: Int[Array, "layer gene"],
+        keys: Array,
+        perturbation: Perturbation,
+    ) -> Cells:
+        """First states, (cell, species); NaN where there is none.
 
         **Arguments:** `kinetics`: resolved; `shown`: (cell, layer, gene), amounts that cells of the first population
-        seem to have; `where`: positions of those amounts in the state; `keys`: (cell, 2).
+        seem to have; `where`: positions of those amounts in the state; `keys`: (cell, 2); `perturbation`: the
+        condition's.
         """
 
 
@@ -59,7 +68,14 @@ class SampledBegin(AbstractBegin):
     """As cells of the first population were seen, counting noise included; what was not measured is where the model
     starts by default. Good where many molecules of each kind are counted."""
 
-    def states(self, kinetics: AbstractKinetics, shown: Amounts, where: Int[Array, "layer gene"], keys: Array) -> Cells:
+    def states(
+        self,
+        kinetics: AbstractKinetics,
+        shown: Amounts,
+        where: Int[Array, "layer gene"],
+        keys: Array,
+        perturbation: Perturbation,
+    ) -> Cells:
         rest = jnp.broadcast_to(kinetics.default_state(), (shown.shape[0], len(kinetics.table.species)))
         return rest.at[:, where.ravel()].set(shown.reshape(shown.shape[0], -1))
 
@@ -71,7 +87,14 @@ class LogNormalBegin(AbstractBegin):
     median: Parameter
     sd: Parameter
 
-    def states(self, kinetics: AbstractKinetics, shown: Amounts, where: Int[Array, "layer gene"], keys: Array) -> Cells:
+    def states(
+        self,
+        kinetics: AbstractKinetics,
+        shown: Amounts,
+        where: Int[Array, "layer gene"],
+        keys: Array,
+        perturbation: Perturbation,
+    ) -> Cells:
         species = len(kinetics.table.species)
         draws = jax.vmap(lambda key: normals(key, _BEGIN, species, dtype=shown.dtype))(keys)
         median, sd = (jnp.broadcast_to(v, (species,))[None, :] for v in (self.median, self.sd))
@@ -79,8 +102,29 @@ class LogNormalBegin(AbstractBegin):
         return jnp.where(kinetics.material()[None, :], jnp.exp(logs), logs)
 
 
+class RestingBegin(AbstractBegin):
+    """At rest, all alike: the steady state under what acts since ever, before anything is switched. It fits cells whose
+    differences are left to the likelihood (counts with a dispersion), and says more of rates than a first population
+    does: every first sample is then a measurement of ratios of rates."""
+
+    def states(
+        self,
+        kinetics: AbstractKinetics,
+        shown: Amounts,
+        where: Int[Array, "layer gene"],
+        keys: Array,
+        perturbation: Perturbation,
+    ) -> Cells:
+        rest = steady_state(kinetics, perturbation).state
+        return jnp.broadcast_to(rest, (shown.shape[0], rest.shape[0]))
+
+
 class AbstractPush(eqx.Module):
     """How cells move."""
+
+    @abc.abstractmethod
+    def forward_mode(self) -> "AbstractPush":
+        """The same for derivatives in forward mode (a direction of parameters at a time)."""
 
     @abc.abstractmethod
     def courses(
@@ -110,6 +154,9 @@ class Extrinsic(AbstractPush):
     method: ODE
     rates: tuple[str, ...] = eqx.field(static=True)
 
+    def forward_mode(self) -> "Extrinsic":
+        return eqx.tree_at(lambda push: push.method, self, self.method.forward_mode())
+
     def courses(
         self,
         kinetics: AbstractKinetics,
@@ -138,6 +185,9 @@ class Intrinsic(AbstractPush):
     """
 
     size: Parameter
+
+    def forward_mode(self) -> "Intrinsic":
+        return self
 
     def courses(
         self,

@@ -7,6 +7,8 @@ optimiser as every other fit.
 """
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -19,18 +21,19 @@ from tqdm.auto import tqdm
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.fit.cultures import collocation_grid
-from pinnsim.fit.fit import draw_start
+from pinnsim.fit.fit import draw_start, run_stage_safely
 from pinnsim.fit.match import AbstractMatch, feature
 from pinnsim.fit.objective import FAILED_CULTURE, Objective
-from pinnsim.fit.optimise import Lanes, Progress, Stage, evaluate, run_stage, with_parameters
+from pinnsim.fit.optimise import Lanes, Stage, evaluate, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.population import PopulationModel, PopulationPrior, cell_keys
 from pinnsim.fit.schedule import learning_rates
+from pinnsim.fit.suits import check_snapshots, flags, needs_two_cells
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key
 from pinnsim.table import Table
-from pinnsim.tree import lane, path_name, stack
+from pinnsim.tree import digest, lane, path_name, stack
 
 
 class Populations(eqx.Module):
@@ -56,16 +59,28 @@ class Populations(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class SnapshotFit:
-    """Fitted populations: kept starts, (start, ...) on every array, best first; their objectives; a row per start."""
+    """Fitted populations, best first within each group.
+
+    **Arguments:** `models`: (lane, ...), the kept starts; `value`: (lane,), objectives; `group`: (lane,), which problem
+    a lane belongs to; `table`: a row per start, kept or not; `flags`: what the data could not tell, in sentences that
+    start with a code; `interrupted`: whether Ctrl-C ended it (the best so far is kept).
+    """
 
     models: PopulationModel
     value: np.ndarray
+    group: np.ndarray
     table: pd.DataFrame
+    flags: tuple[str, ...] = ()
+    interrupted: bool = False
 
     @property
     def best(self) -> PopulationModel:
-        """The start with the lowest objective."""
-        return lane(self.models, 0)
+        """The start with the lowest objective, of the first problem where there are several."""
+        return self.best_of(0)
+
+    def best_of(self, group: int) -> PopulationModel:
+        """The start of one problem with the lowest objective."""
+        return lane(self.models, int(np.flatnonzero(self.group == group)[0]))
 
 
 def populations(
@@ -121,8 +136,12 @@ def simulate_populations(model: PopulationModel, data: Populations) -> tuple[Arr
     resolved."""
 
     def one(times: Array, grid: Array, seeds: Array, keys: Array, perturbation: Perturbation) -> tuple[Array, Array]:
-        begin = model.begin.states(model.kinetics, model.amounts(seeds), data.where, keys)
+        begin = model.begin.states(model.kinetics, model.amounts(seeds), data.where, keys, perturbation)
+        usable = jnp.all(jnp.isfinite(begin), axis=1)
+        # A state that is not a number would keep an adaptive solver busy; any number does, and the cell is marked.
+        begin = jnp.where(usable[:, None], begin, 1.0)
         courses, arrived = model.push.courses(model.kinetics, times, grid, perturbation, begin, keys)
+        arrived = arrived & usable
         courses = jnp.where(arrived[:, None, None], courses, 1.0)
         return model.readings(jnp.maximum(courses, 0.0), data.where), arrived
 
@@ -136,6 +155,20 @@ def snapshot_objective(
     (`settings.initial` is not "sample")."""
     population = resolve(model)
     simulated, arrived = simulate_populations(population, data)
+    costs, failed = population_costs(population, simulated, arrived, data, settings, match)
+    terms = {"data": jnp.sum(costs), **_prior_costs(model, prior)}
+    return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))
+
+
+def population_costs(
+    population: PopulationModel,
+    simulated: Array,
+    arrived: Array,
+    data: Populations,
+    settings: Settings,
+    match: AbstractMatch,
+) -> tuple[Array, Array]:
+    """Costs of all populations given simulated ones, (condition x time,), and which could not be matched."""
     kind = simulated.dtype
     scored = jnp.any(data.there > 0, axis=2)
     if settings.initial == "sample":
@@ -152,9 +185,7 @@ def snapshot_objective(
     flat = [
         a.reshape(conditions * moments, *a.shape[2:]) for a in (data.measured, data.there, data.exposure, simulated)
     ]
-    costs, failed = jax.lax.map(one, (*flat, *each, scored.ravel()))
-    terms = {"data": jnp.sum(costs), **_prior_costs(model, prior)}
-    return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))
+    return jax.lax.map(one, (*flat, *each, scored.ravel()))
 
 
 def fit_snapshots(
@@ -166,76 +197,120 @@ def fit_snapshots(
     cells: int = 200,
     batch: int | None = None,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
 ) -> SnapshotFit:
     """Fits a population model from many starts.
 
     **Arguments:** `plan`: its `trajectory_steps` at `trajectory_learning_rate`, starts, schedule and seed count;
     `initial="sample"` starts cells from the first population and does not score it; `cells`: simulated per condition;
-    `batch`: measured cells drawn anew for every ten steps (all by default).
+    `batch`: measured cells drawn anew for every ten steps (all by default); `checkpoint`: a path;
+    `<path>.populations.safetensors` is written during the fit, and a fit of the same problem goes on from it.
 
-    **Returns** the kept starts, best first by the objective over all cells. Deterministic by `plan.seed`.
+    **Returns** the kept starts, best first by the objective over all cells. Deterministic by `plan.seed`, interrupted
+    and resumed or not.
 
-    **Raises** `E_FIT` when no start has a finite objective, and what `populations` raises.
+    **Raises** `E_FIT` when no start has a finite objective, `E_SCALE_MISMATCH` for data that do not suit the
+    likelihood, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of another fit or a damaged one, and what
+    `populations` raises.
     """
     plan = FitPlan() if plan is None else plan
-    logs = getattr(match, "logs", True)
-    data = populations(
-        snapshots, prior.center.kinetics.table, cells=cells, substeps=plan.substeps, seed=plan.seed, logs=logs
-    )
+    data = fit_data(prior, snapshots, match, plan, cells)
+    fitted = fit_populations([prior], [data], match, plan, batch=batch, progress=progress, checkpoint=checkpoint)
+    return dataclasses.replace(fitted, flags=flags(snapshots))
+
+
+def fit_data(
+    prior: PopulationPrior, snapshots: Snapshots, match: AbstractMatch, plan: FitPlan, cells: int
+) -> Populations:
+    """What a fit of this plan needs of `snapshots`, checked against the model's instruments."""
+    with Problems() as problems:
+        check_snapshots(problems, prior.center.observations, snapshots)
+        needs_two_cells(problems, match, snapshots)
+    table, logs = prior.center.kinetics.table, getattr(match, "logs", True)
+    return populations(snapshots, table, cells=cells, substeps=plan.substeps, seed=plan.seed, logs=logs)
+
+
+def fit_populations(
+    priors: Sequence[PopulationPrior],
+    data: Sequence[Populations],
+    match: AbstractMatch,
+    plan: FitPlan,
+    *,
+    batch: int | None = None,
+    progress: bool = True,
+    checkpoint: str | Path | None = None,
+    label: str = "snapshots",
+) -> SnapshotFit:
+    """Several problems of equal shapes (data sets, shuffled priors, held-out times) x `plan.starts`, as lanes of one
+    program; arguments as of `fit_snapshots`. Start `k` of every problem draws with the same key."""
     keys = jax.random.split(jax.random.key(plan.seed), plan.starts)
-    models = stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for k in range(plan.starts)])
-    lanes = Lanes(models, stack([prior] * plan.starts), stack([data] * plan.starts))
+    starts = range(plan.starts)
+    lanes = Lanes(
+        stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for prior in priors for k in starts]),
+        stack([prior for prior in priors for _ in starts]),
+        stack([one for one in data for _ in starts]),
+    )
     rates = learning_rates(plan, plan.trajectory_learning_rate, plan.trajectory_steps)
     stage = Stage("populations", match, rates, snapshot_objective)
-    settings, whole, seed = plan.settings(), lanes.data, jax.random.key(plan.seed)
+    whole, seed = lanes.data, jax.random.key(plan.seed)
 
     def part(done: int) -> Populations:
-        return whole if batch is None else _drawn(data, seed, jnp.asarray(done), batch, plan.starts)
+        return whole if batch is None else _drawn(whole, seed, jnp.asarray(done), batch)
 
-    with tqdm(total=stage.steps, desc="snapshots", unit="step", disable=None if progress else True) as bar:
-
-        def shown(steps: int, now: Progress) -> None:
-            bar.update(steps - bar.n)
-            bar.set_postfix_str(f"best {float(jnp.min(now.best_value)):.1f} nats")
-
-        ended = run_stage(lanes, stage, settings, None, 0, shown, part)
+    told = {"match": repr(match) + digest(match), "batch": str(batch)}
+    with tqdm(total=stage.steps, desc=label, unit="step", disable=None if progress else True) as bar:
+        ended, interrupted = run_stage_safely(lanes, stage, plan, checkpoint, bar, part, told)
+    if ended is None:
+        raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
     # Of parts of the data the best step is the luckiest one: the last parameters are kept then.
     found = with_parameters(lanes, ended.best if batch is None else ended.parameters)
-    return _collected(found, evaluate(found, lanes.priors, whole, settings, match, snapshot_objective), plan)
+    group = np.repeat(np.arange(len(priors)), plan.starts)
+    value = evaluate(found, lanes.priors, whole, plan.settings(), match, snapshot_objective)
+    return _collected(found, value, group, plan, interrupted)
 
 
-def _collected(models: PopulationModel, ended: Objective, plan: FitPlan) -> SnapshotFit:
+def _collected(
+    models: PopulationModel, ended: Objective, group: np.ndarray, plan: FitPlan, interrupted: bool
+) -> SnapshotFit:
     value, failed = np.asarray(ended.total), np.asarray(ended.failed)
     good = np.isfinite(value) & (failed == 0)
     terms = {name: np.asarray(term) for name, term in ended.terms.items()}
     outcome = np.where(good, "done", np.where(failed > 0, "a population could not be matched", "not finite"))
-    table = pd.DataFrame({"start": np.arange(len(value)), "objective": value, **terms, "outcome": outcome})
-    if not good.any():
-        raise PinnsimError.of(
-            "E_FIT",
-            f"None of the {plan.starts} starts could be simulated and matched to the end; narrow start_spread, or "
-            "raise substeps.",
-        )
-    ranked = np.array(sorted(np.flatnonzero(good).tolist(), key=lambda k: value[k])[: plan.keep])
-    table["kept"] = np.isin(np.arange(len(value)), ranked)
+    start = np.arange(len(value)) % plan.starts
+    table = pd.DataFrame({"group": group, "start": start, "objective": value, **terms, "outcome": outcome})
+    ranked: list[int] = []
+    for number in np.unique(group):
+        here = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
+        if not here:
+            raise PinnsimError.of(
+                "E_FIT",
+                f"None of the {plan.starts} starts of problem {number} could be simulated and matched to the end; "
+                "narrow start_spread, or raise substeps.",
+            )
+        ranked += here
+    chosen = np.array(ranked)
+    table["kept"] = np.isin(np.arange(len(value)), chosen)
     arrays, rest = eqx.partition(models, eqx.is_array)
-    kept = eqx.combine(jax.tree.map(lambda leaf: leaf[ranked], arrays), rest)
-    return SnapshotFit(kept, value[ranked], table)
+    kept = eqx.combine(jax.tree.map(lambda leaf: leaf[chosen], arrays), rest)
+    return SnapshotFit(kept, value[chosen], group[chosen], table, interrupted=interrupted)
 
 
 @eqx.filter_jit
-def _drawn(data: Populations, key: Array, done: Array, count: int, lanes: int) -> Populations:
-    """`count` cells of every population, the same for all lanes; for these a leading axis."""
-    there = data.there
-    score = jnp.where(there > 0, jax.random.uniform(jax.random.fold_in(key, done), there.shape, there.dtype), -1.0)
-    chosen = jax.lax.top_k(score, min(count, there.shape[2]))[1]
-    part = dataclasses.replace(
-        data,
-        measured=jnp.take_along_axis(data.measured, chosen[..., None, None], axis=2),
-        there=jnp.take_along_axis(there, chosen, axis=2),
-        exposure=jnp.take_along_axis(data.exposure, chosen, axis=2),
-    )
-    return jax.tree.map(lambda a: jnp.broadcast_to(a[None], (lanes, *a.shape)), part)
+def _drawn(data: Populations, key: Array, done: Array, count: int) -> Populations:
+    """`count` cells of every population; all arrays have a leading lane axis, and lanes draw with one key."""
+
+    def one(data: Populations) -> Populations:
+        there = data.there
+        score = jax.random.uniform(jax.random.fold_in(key, done), there.shape, there.dtype)
+        chosen = jax.lax.top_k(jnp.where(there > 0, score, -1.0), min(count, there.shape[2]))[1]
+        return dataclasses.replace(
+            data,
+            measured=jnp.take_along_axis(data.measured, chosen[..., None, None], axis=2),
+            there=jnp.take_along_axis(there, chosen, axis=2),
+            exposure=jnp.take_along_axis(data.exposure, chosen, axis=2),
+        )
+
+    return jax.vmap(one)(data)
 
 
 def _prior_costs(model: PopulationModel, prior: PopulationPrior) -> dict[str, Array]:
