@@ -17,6 +17,8 @@ from pinnsim.fit.population import (
     PopulationPrior,
     SampledBegin,
 )
+from pinnsim.fit.propose import propose_edges
+from pinnsim.fit.recovery import Recovery, aupr, rank_edges
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 
 __all__ = [
@@ -36,8 +38,10 @@ __all__ = [
     "PopulationModel",
     "PopulationPrior",
     "Prediction",
+    "Recovery",
     "SampledBegin",
     "SnapshotFit",
+    "aupr",
     "cross_condition",
     "cultures",
     "edge_table",
@@ -48,6 +52,8 @@ __all__ = [
     "laplace",
     "populations",
     "predict_cultures",
+    "propose_edges",
+    "rank_edges",
     "rate_table",
     "simulate_populations",
     "verdict_counts",
