@@ -12,7 +12,7 @@ import scipy.stats
 
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import FitPlan, aupr, cultures, fit_groups, propose_edges, rank_edges
+from pinnsim.fit import FitPlan, aupr, cultures, fit_groups, listed_edges, propose_edges, rank_edges
 from pinnsim.fit.collocation import smooth
 from pinnsim.fit.fit import draw_start
 from pinnsim.fit.free import free_vector
@@ -161,6 +161,15 @@ def test_standard_errors_are_those_of_the_model_with_the_edge(fits) -> None:
     found = propose_edges(model, prior, data, PLAN).set_index(["source", "target"])
     at = free.names.index("strength:g1->g7")
     assert found.loc[MISSING, "se"] == pytest.approx(np.sqrt(covariance[at, at]), rel=1e-6)
+    # The same for every listed edge, which genes' own curvature gives at any size.
+    listed = listed_edges(with_edge, around, again, PLAN)
+    place = [free.names.index(f"strength:{edge}") for edge in wider.center.table.edges]
+    reach = scipy.stats.norm.ppf(0.95) * np.sqrt(np.diag(covariance)[place])
+    raw, sign = np.asarray(free.start)[place], np.array([*(s for *_, s in without()), 0.0])
+    ends = [np.where(sign == 0, r, sign * np.logaddexp(0.0, r)) for r in (raw - reach, raw + reach)]
+    np.testing.assert_allclose(listed["lo"], np.min(ends, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(listed["hi"], np.max(ends, axis=0), rtol=1e-6)
+    assert (listed["source"] + "->" + listed["target"]).tolist() == list(wider.center.table.edges)
 
 
 def test_false_discoveries_are_bounded_as_by_the_book() -> None:

@@ -17,7 +17,7 @@ from pinnsim.fit.population import (
     PopulationPrior,
     SampledBegin,
 )
-from pinnsim.fit.propose import propose_edges
+from pinnsim.fit.propose import listed_edges, propose_edges
 from pinnsim.fit.recovery import Recovery, aupr, rank_edges
 from pinnsim.fit.snapshots import SnapshotFit, fit_snapshots, populations, simulate_populations
 
@@ -50,6 +50,7 @@ __all__ = [
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
+    "listed_edges",
     "populations",
     "predict_cultures",
     "propose_edges",

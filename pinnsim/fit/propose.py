@@ -41,6 +41,7 @@ from pinnsim.dynamics.regulation import HillAverage, Promoter
 from pinnsim.errors import PinnsimError, did_you_mean, first
 from pinnsim.fit.collocation import exponential_step, halfway, smooth
 from pinnsim.fit.cultures import Cultures
+from pinnsim.fit.identify import edge_strengths
 from pinnsim.fit.objective import scored_readings
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.model import CellModel, ModelPrior
@@ -97,10 +98,9 @@ def propose_edges(
     names = list(table.regulators) if candidates is None else list(candidates)
     index = _positions(model, names)
     follow = along or ("fitted" if plan.trajectory_steps else "measured")
-    z, strength, error, told = (
-        np.asarray(a)
-        for a in _tests(model, prior, dataclasses.replace(data, names=()), plan.settings(), index, follow == "fitted")
-    )
+    anonymous = dataclasses.replace(data, names=())
+    found = _tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")
+    z, strength, error, told = (np.asarray(a) for a in found[:-1])
     source, target = _candidates(model, names, told)
     if not source.size:
         return pd.DataFrame(columns=["source", "target", "sign", "strength", "se", "z", "p", "q", "proposed"])
@@ -122,6 +122,51 @@ def propose_edges(
             "q": q[order],
             "proposed": q[order] <= fdr,
         }
+    )
+
+
+def listed_edges(
+    model: CellModel,
+    prior: ModelPrior,
+    data: Cultures,
+    plan: FitPlan,
+    *,
+    along: Literal["fitted", "measured"] | None = None,
+    level: float = 0.9,
+) -> pd.DataFrame:
+    """Listed edges with the intervals that each gene's own curvature gives: for networks too large for `laplace`.
+
+    **Returns** a row per edge, in the network's order: `source`, `target`, `strength`, `lo`, `hi` as in `edge_table`,
+    by the normal posterior of the gene's own parameters, with what genes share held.
+    """
+    promoter: Any = model.kinetics.promoter
+    follow = along or ("fitted" if plan.trajectory_steps else "measured")
+    anonymous = dataclasses.replace(data, names=())
+    index = jnp.zeros(1, dtype=int)  # any candidate: only what belongs to the genes is read
+    sd = np.asarray(_tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")[-1])
+    marked = [jnp.full(leaf.shape, k + 1.0) for k, leaf in enumerate(_own(model))]
+    strength = promoter.strength if isinstance(promoter, Promoter) else promoter.weight.raw
+    number = next(k for k, leaf in enumerate(_own(model)) if leaf is strength)
+    columns = np.asarray(_rows(model, marked)).max(axis=0) == number + 1
+    edges, rows = len(model.table.edges), sd[:, columns]
+    slots = np.asarray(promoter.slots if isinstance(promoter, Promoter) else promoter.edge)
+    spread = np.zeros(edges + 1)
+    spread[slots] = rows
+    raw = np.zeros(edges + 1)
+    padded = jnp.append(strength, 0.0)[slots] if isinstance(promoter, Promoter) else strength
+    raw[slots] = np.asarray(padded)
+    half = float(norm.ppf(0.5 + 0.5 * level))
+
+    def values(shift: float) -> np.ndarray:
+        moved = jnp.asarray(raw + shift * spread)
+        where = (lambda p: p.strength) if isinstance(promoter, Promoter) else (lambda p: p.weight.raw)
+        new = moved[:-1] if isinstance(promoter, Promoter) else moved[slots]
+        return np.asarray(edge_strengths(resolve(eqx.tree_at(where, promoter, new)), edges))
+
+    ends = np.stack([values(-half), values(half)])
+    names = [edge.split("->") for edge in model.table.edges]
+    return pd.DataFrame(names, columns=["source", "target"]).assign(
+        strength=values(0.0), lo=ends.min(axis=0), hi=ends.max(axis=0)
     )
 
 
@@ -179,8 +224,9 @@ def _candidates(model: CellModel, names: list[str], told: np.ndarray) -> tuple[n
 @eqx.filter_jit
 def _tests(
     model: CellModel, prior: ModelPrior, data: Cultures, settings: Settings, index: Array, fitted: bool
-) -> tuple[Array, Array, Array, Array]:
-    """z, strength, its standard error and whether the data tell it apart, (gene, candidate)."""
+) -> tuple[Array, Array, Array, Array, Array]:
+    """z, strength, its standard error and whether the data tell it apart, (gene, candidate), and standard deviations of
+    each gene's own numbers, (gene, own)."""
     own, cell, scored = _own(model), resolve(model), scored_readings(data, settings)
 
     def course(times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array) -> tuple:
@@ -251,7 +297,7 @@ def _tests(
     return _scores(sums, here - center_of, spread)
 
 
-def _scores(sums: _Sums, away: Array, spread: Array) -> tuple[Array, Array, Array, Array]:
+def _scores(sums: _Sums, away: Array, spread: Array) -> tuple[Array, Array, Array, Array, Array]:
     """U and I from the sums, with what the gene's own parameters could do as well taken away."""
     free = (spread > 0).astype(away.dtype)
     precision = jnp.where(jnp.isfinite(spread), 1.0 / jnp.where(spread > 0, spread, 1.0) ** 2, _FREE)
@@ -266,7 +312,9 @@ def _scores(sums: _Sums, away: Array, spread: Array) -> tuple[Array, Array, Arra
     information = sums.edge - jnp.sum(taken**2, axis=1)
     told = (information > _TOLD * sums.edge) & (information > 0)
     safe = jnp.where(told, information, 1.0)
-    return jnp.where(told, score / jnp.sqrt(safe), 0.0), jnp.where(told, score / safe, 0.0), 1.0 / jnp.sqrt(safe), told
+    z, strength = jnp.where(told, score / jnp.sqrt(safe), 0.0), jnp.where(told, score / safe, 0.0)
+    sd = free * jnp.sqrt(jax.vmap(lambda a: jnp.diagonal(jnp.linalg.inv(a)))(matrix))
+    return z, strength, 1.0 / jnp.sqrt(safe), told, sd
 
 
 def _steps(perturbation: Perturbation, grid: Array, rna: Array) -> tuple[Array, Edits, Array]:
