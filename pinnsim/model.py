@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.special import ndtri
 
 from pinnsim.dynamics.activity import HiddenActivity
 from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics, reaction_kinds
@@ -31,6 +32,9 @@ from pinnsim.table import Table
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+_SOFT = (0.55, 0.99)  # least and largest probability of a soft sign
 
 
 class _Section(BaseModel):
@@ -51,12 +55,15 @@ class RegulationConfig(_Section):
     """Promoters: their form, which regulators act by a hidden activity, and the priors of edges and time constants
     (medians; log-sd; times in the model's unit).
 
+    `signs`: a known sign cannot flip (`hard`), or is as probable before the data as its edge's confidence says (`soft`;
+    0.55 at the least, 0.99 at the most): the prior is centred on the signed strength and as wide as that takes.
     `strength`, `basal` belong to the thermodynamic form; `leak` and `share` (of the largest weight that a regulator
     may have, 1 / regulators of the gene, where its edge is sure) to averaged Hill functions, with standard deviations
     `leak_sd` and `strength_sd` in log-odds.
     """
 
     kind: Literal["thermodynamic", "hill"] = "thermodynamic"
+    signs: Literal["hard", "soft"] = "hard"
     hidden: Literal["none", "unmeasured", "all"] = "unmeasured"
     own_inputs: bool = False
     strength: Positive = 2.5
@@ -211,7 +218,9 @@ def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndar
     edges = len(network.edges)
     # Surer edges start stronger: the prior's median is scaled by the edge's confidence.
     energy = regulation.strength * np.asarray(network.confidence)
-    strength = np.where(np.asarray(network.sign) == 0, 0.0, np.log(np.expm1(np.maximum(energy, 1e-3))))
+    sign, soft = np.asarray(network.sign), regulation.signs == "soft"
+    # A soft sign is a learned one whose prior is not centred at 0.
+    strength = sign * energy if soft else np.where(sign == 0, 0.0, np.log(np.expm1(np.maximum(energy, 1e-3))))
     hill: Parameter = frozen(np.full(edges, regulation.hill))
     if regulation.learn_hill:
         hill = interval(np.clip(np.full(edges, regulation.hill), 1.05, 3.95), 1.0, 4.0)
@@ -219,7 +228,7 @@ def _promoter(regulation: RegulationConfig, network: Network, is_hidden: np.ndar
         basal=jnp.full(len(network.genes), regulation.basal, dtype=float),
         reference=frozen(np.where(is_hidden, 1.0, 0.0)),
         strength=jnp.asarray(strength, dtype=float),
-        sign=frozen(network.sign),
+        sign=frozen(np.zeros(edges) if soft else sign),
         affinity=positive(np.full(edges, regulation.affinity)),
         hill=hill,
         source=jnp.asarray(network.source, dtype=int),
@@ -234,13 +243,19 @@ def _average(regulation: RegulationConfig, network: Network) -> HillAverage:
     most = 1.0 / np.maximum(np.bincount(target, minlength=genes), 1)
     share = regulation.share * np.asarray(network.confidence) * most[target]
     source, sign = np.asarray(network.source), np.asarray(network.sign)
-    plain = hill_average(source, target, sign, genes, weight=share, affinity=regulation.affinity, hill=regulation.hill)
+    soft = regulation.signs == "soft"
+    shown = np.zeros(len(sign)) if soft else sign
+    plain = hill_average(source, target, shown, genes, weight=share, affinity=regulation.affinity, hill=regulation.hill)
+    trusted = np.clip(np.asarray(network.confidence), *_SOFT)
+    # Log-odds of activation around a soft sign, as far from 0 as makes the sign that probable.
+    tilt = sign * regulation.strength * ndtri(trusted) if soft else np.zeros(len(sign))
     bound = np.broadcast_to(most[:, None], plain.edge.shape)
     hill = interval(np.clip(plain.hill.value, 1.05, 3.95), 1.0, 4.0) if regulation.learn_hill else plain.hill
     return dataclasses.replace(
         plain,
         leak=interval(np.full(genes, regulation.leak), 0.0, 1.0),
         weight=interval(np.where(plain.edge < len(target), plain.weight.value, 0.5 * bound), 0.0, bound),
+        tilt=jnp.asarray(np.append(tilt, 0.0)[np.asarray(plain.edge)], dtype=float),
         hill=hill,
         square=plain.square and not regulation.learn_hill,
     )
@@ -332,6 +347,10 @@ def _promoter_sds(
 
 def _strength_sd(promoter: Promoter, regulation: RegulationConfig) -> jax.Array:
     """Log-sd of the energy as sd of the unconstrained strength: d softplus(q) / dq = sigmoid(q), so
-    sd_q = sd_log * w / sigmoid(q); unknown signs get the energy itself."""
+    sd_q = sd_log * w / sigmoid(q); unknown signs get the energy itself, soft ones what leaves the other sign the
+    probability that the confidence does."""
+    trusted = jnp.clip(jnp.abs(promoter.strength) / regulation.strength, *_SOFT)
+    soft = jnp.abs(promoter.strength) / jax.scipy.special.ndtri(trusted)
+    unknown = jnp.where(promoter.strength == 0, regulation.strength, soft)
     known = regulation.strength_sd * jax.nn.softplus(promoter.strength) / jax.nn.sigmoid(promoter.strength)
-    return jnp.where(promoter.sign.value == 0, regulation.strength, known)
+    return jnp.where(promoter.sign.value == 0, unknown, known)

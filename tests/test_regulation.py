@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import strategies as st
 from systems import network_of, prior_of, random_state, randomised
@@ -301,3 +302,34 @@ def test_a_model_with_averaged_hill_functions(learn_hill: bool) -> None:
     assert np.abs(np.asarray(moving)[:3]).max() < 1e-12
     assert float(course.states[1, 2, 0]) < 0.3 * float(course.states[0, 2, 0])
     assert "leak" in formulas(config)["promoter"]
+
+
+@pytest.mark.parametrize("kind", ["thermodynamic", "hill"])
+def test_a_soft_sign_is_as_probable_as_its_edge_is_sure(kind: str) -> None:
+    """P(sign) under the prior is the confidence, between 0.55 and 0.99; the centre has the sign; unknown ones stay
+    centred at 0."""
+    network = network_of(3, 1)
+    sure = np.resize([0.6, 0.9, 1.0, 0.2], len(network.edges))
+    network = eqx.tree_at(lambda n: n.confidence, network, sure)
+    sections = {"kind": kind, "hill": 2.0}
+    hard, soft = (
+        build(ModelConfig(regulation=RegulationConfig(**sections, signs=signs)), network, prior_of(network))
+        for signs in ("hard", "soft")
+    )
+    p, spread = soft.center.kinetics.promoter, soft.spread.kinetics.promoter
+    assert not np.asarray(p.sign.raw).any() or kind == "hill"
+    if kind == "hill":
+        listed = np.asarray(p.edge) < len(network.edges)
+        edge = np.asarray(p.edge)[listed]
+        center, sd = (np.asarray(tree.tilt)[listed] for tree in (p, spread))
+    else:
+        edge = np.arange(len(network.edges))
+        center, sd = np.asarray(p.strength), np.asarray(spread.strength)
+        # Surer edges are stronger, and as strong as with hard signs.
+        np.testing.assert_allclose(np.abs(resolve(p).energy()), np.where(network.sign == 0, 0.0, 2.5 * sure), rtol=1e-9)
+        np.testing.assert_allclose(resolve(p).energy(), resolve(hard.center.kinetics.promoter).energy(), rtol=1e-9)
+    sign = np.asarray(network.sign)[edge]
+    assert (np.sign(center) == sign).all()
+    known = sign != 0
+    probable = scipy.special.ndtr(np.abs(center) / sd)[known]
+    np.testing.assert_allclose(probable, np.clip(sure[edge][known], 0.55, 0.99), rtol=1e-9)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pinnsim.project import Project
 
 MODEL, SUMMARY, STARTS, PRIOR, PROJECT = "model", "fit.json", "fit.csv", "prior.csv", "project.toml"
-RATES, EDGES = "rates.csv", "edges.csv"
+RATES, EDGES, PROPOSED = "rates.csv", "edges.csv", "proposed_edges.csv"
 _CHECKPOINT = "checkpoint"
 _MOST_PICTURES = 6
 
@@ -38,9 +38,9 @@ def fit(
     """Fit a model to time courses, as a project file says.
 
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
-    every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv), the terms of
-    the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far; the
-    same command goes on where it stopped.
+    every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv), unlisted edges
+    that the data ask for (proposed_edges.csv), the terms of the objective (fit.json), the complete configuration
+    (project.toml) and pictures. Ctrl-C keeps the best so far; the same command goes on where it stopped.
 
     \b
     Examples:
@@ -125,7 +125,7 @@ def fit(
         data_digest=project.dataset.digest(),
         notes=notes,
     )
-    for name in {RATES, EDGES} - set(files):
+    for name in {RATES, EDGES, PROPOSED} - set(files):
         (out / name).unlink(missing_ok=True)  # of an earlier fit: they would be taken for this one's
     write_files(out, files)
     _show(result, summary, out)
@@ -155,19 +155,25 @@ def _certainty(
     result: "FitResult", prior: "ModelPrior", data: "Cultures", project: "Project", progress: bool
 ) -> dict[str, str]:
     """Tables of rates and edges of the best start, and on screen how many of them the data identify."""
-    from pinnsim.fit import edge_table, laplace, rate_table, verdict_counts
+    from pinnsim.fit import edge_table, laplace, propose_edges, rate_table, verdict_counts
 
     try:
         posterior = laplace(result.best(), prior, data, project.config.fit, progress=progress)
+        asked = propose_edges(result.best(), prior, data, project.config.fit) if project.network.edges else None
     except KeyboardInterrupt:
-        typer.echo(f"Interrupted: the fit is kept, without {RATES} and {EDGES}.", err=True)
+        typer.echo(f"Interrupted: the fit is kept, without {RATES}, {EDGES} and {PROPOSED}.", err=True)
         return {}
     rates = rate_table(posterior)
     counts = verdict_counts(rates)
     show_table("What the data identify (90 % intervals: rates.csv)", tuple(counts.columns), counts.to_numpy().tolist())
     typer.echo(f"The data determine {posterior.determined:.0f} of {len(rates)} free numbers; the rest is prior.")
     files = {RATES: rates.to_csv(index=False)}
-    return files | {EDGES: edge_table(posterior).to_csv(index=False)} if project.network.edges else files
+    if asked is None:
+        return files
+    typer.echo(
+        f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}."
+    )
+    return files | {EDGES: edge_table(posterior).to_csv(index=False), PROPOSED: asked.to_csv(index=False)}
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:

@@ -115,10 +115,13 @@ class GeneKinetics(AbstractKinetics):
         listed, shift = self.promoter.log_odds(regulators, edits.edge_factor), self._shift(regulators, state, edits)
         return listed if shift is None else listed + shift
 
-    def promoter_activity(self, state: State, edits: Edits) -> PerGene:
-        """a, (gene,), in [0, 1]."""
+    def promoter_activity(self, state: State, edits: Edits, more: PerGene | None = None) -> PerGene:
+        """a, (gene,), in [0, 1]. **Arguments:** `more`: (gene,), added to the log-odds, `None` where nothing is."""
         regulators = self.regulator_inputs(state, edits)
-        return self.promoter.activity(regulators, edits.edge_factor, self._shift(regulators, state, edits))
+        shift = self._shift(regulators, state, edits)
+        if more is not None:
+            shift = more if shift is None else shift + more
+        return self.promoter.activity(regulators, edits.edge_factor, shift)
 
     def _shift(self, regulators: PerRegulator, state: State, edits: Edits) -> PerGene | None:
         """What genes' own inputs and the residual add to the log-odds; `None` where the model has neither."""

@@ -29,6 +29,8 @@ from pinnsim.fit.population import (
 )
 from pinnsim.fit.population_laplace import laplace_snapshots, polish_snapshots
 from pinnsim.fit.profile import Profiles, profile
+from pinnsim.fit.propose import listed_edges, propose_edges
+from pinnsim.fit.recovery import Recovery, aupr, rank_edges
 from pinnsim.fit.snapshots import (
     Populations,
     SnapshotFit,
@@ -60,13 +62,15 @@ __all__ = [
     "PopulationModel",
     "PopulationPrior",
     "Populations",
-    "RestingBegin",
     "Prediction",
     "Profiles",
+    "Recovery",
+    "RestingBegin",
     "SampledBegin",
     "SnapshotFit",
-    "Target",
     "Stepped",
+    "Target",
+    "aupr",
     "cross_condition",
     "cultures",
     "edge_table",
@@ -78,13 +82,16 @@ __all__ = [
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
-    "nuts",
     "laplace_snapshots",
+    "listed_edges",
+    "nuts",
     "polish_snapshots",
     "populations",
     "predict_cultures",
-    "profile",
     "predict_splits",
+    "profile",
+    "propose_edges",
+    "rank_edges",
     "rate_table",
     "simulate_populations",
     "target",

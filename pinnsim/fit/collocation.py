@@ -53,39 +53,51 @@ def predict_on_grid(
     return jax.vmap(model.observation.readout)(rna[at])
 
 
-def exponential_step(kinetics: GeneKinetics, state: State, step: Scalar, edits: Edits, rna: PerGene) -> State:
+def exponential_step(
+    kinetics: GeneKinetics, state: State, step: Scalar, edits: Edits, rna: PerGene, more: PerGene | None = None
+) -> State:
     """One step of every linear chain; promoters see measured RNA `rna`, (gene,), the middle of the step of what is
-    integrated along, and the level of what is held."""
-    first = kinetics.abundances
+    integrated along, and the level of what is held; `more`, (gene,), is added to their log-odds."""
     factor = kinetics.by_kind(edits.factor)
     state = jnp.where(edits.hold, edits.level, state)
-    drive = edits.drive[:first].reshape(len(kinetics.layers), kinetics.genes)
-    # A driven activity rests above its set point: (target - h) / tau + drive = 0.
-    target = kinetics.hidden.set_point(edits.signal) + kinetics.hidden.tau * edits.drive[first:]
-
-    def activity(span: Scalar) -> Array:
-        return target + (state[first:] - target) * jnp.exp(-span / kinetics.hidden.tau)
-
-    def protein(span: Scalar) -> list[Array]:
-        if kinetics.translation is None or kinetics.protein_decay is None:
-            return []
-        made = kinetics.translation * factor["translation"] * rna + drive[-1]
-        return [
-            _relaxed(kinetics.layer(state, "protein"), made, kinetics.protein_decay * factor["protein_decay"], span)
-        ]
-
+    drive = _drives(kinetics, edits)
     before = [] if kinetics.splicing is None else [kinetics.layer(state, "unspliced")]
-    middle = jnp.concatenate([*before, rna, *protein(0.5 * step), activity(0.5 * step)])
-    seen = jnp.where(edits.hold, edits.level, middle)
-    inflow = kinetics.synthesis * factor["transcription"] * kinetics.promoter_activity(seen, edits) + drive[0]
+    seen = halfway(kinetics, state, step, edits, rna)
+    inflow = kinetics.synthesis * factor["transcription"] * kinetics.promoter_activity(seen, edits, more) + drive[0]
     levels = []
     if kinetics.splicing is not None:
         beta = kinetics.splicing * factor["splicing"]
         levels.append(_relaxed(before[0], inflow, beta, step))
         inflow = beta * 0.5 * (before[0] + levels[0]) + drive[1]
     levels.append(_relaxed(kinetics.layer(state, "rna"), inflow, kinetics.decay * factor["decay"], step))
-    moved = jnp.concatenate([*levels, *protein(step), activity(step)])
+    moved = jnp.concatenate([*levels, *_along(kinetics, state, step, edits, rna)])
     return jnp.where(edits.hold, edits.level, moved)
+
+
+def halfway(kinetics: GeneKinetics, state: State, step: Scalar, edits: Edits, rna: PerGene) -> State:
+    """What promoters see in the middle of a step, (species,): measured RNA `rna`, the rest integrated along."""
+    state = jnp.where(edits.hold, edits.level, state)
+    before = [] if kinetics.splicing is None else [kinetics.layer(state, "unspliced")]
+    middle = jnp.concatenate([*before, rna, *_along(kinetics, state, 0.5 * step, edits, rna)])
+    return jnp.where(edits.hold, edits.level, middle)
+
+
+def _along(kinetics: GeneKinetics, state: State, span: Scalar, edits: Edits, rna: PerGene) -> list[Array]:
+    """Proteins, where they are modelled, and hidden activities a span later."""
+    first, factor = kinetics.abundances, kinetics.by_kind(edits.factor)
+    # A driven activity rests above its set point: (target - h) / tau + drive = 0.
+    target = kinetics.hidden.set_point(edits.signal) + kinetics.hidden.tau * edits.drive[first:]
+    activity = target + (state[first:] - target) * jnp.exp(-span / kinetics.hidden.tau)
+    if kinetics.translation is None or kinetics.protein_decay is None:
+        return [activity]
+    made = kinetics.translation * factor["translation"] * rna + _drives(kinetics, edits)[-1]
+    lost = kinetics.protein_decay * factor["protein_decay"]
+    return [_relaxed(kinetics.layer(state, "protein"), made, lost, span), activity]
+
+
+def _drives(kinetics: GeneKinetics, edits: Edits) -> Array:
+    """Added production, (layer, gene)."""
+    return edits.drive[: kinetics.abundances].reshape(len(kinetics.layers), kinetics.genes)
 
 
 def _relaxed(level: PerGene, inflow: PerGene, rate: PerGene, span: Scalar) -> PerGene:

@@ -94,9 +94,9 @@ def edge_table(posterior: Laplace, level: float = 0.9, draws: int = 1000, seed: 
     """
     table = posterior.free.model.table
     members = posterior.sample(jax.random.key(seed), draws)
-    samples = np.asarray(jax.vmap(lambda m: _strengths(resolve(m.kinetics.promoter), len(table.edges)))(members))
+    samples = np.asarray(jax.vmap(lambda m: edge_strengths(resolve(m.kinetics.promoter), len(table.edges)))(members))
     fitted = posterior.free.with_values(jnp.asarray(posterior.estimate))
-    estimate = np.asarray(_strengths(resolve(fitted.kinetics.promoter), len(table.edges)))
+    estimate = np.asarray(edge_strengths(resolve(fitted.kinetics.promoter), len(table.edges)))
     lo, hi = np.quantile(samples, [0.5 - 0.5 * level, 0.5 + 0.5 * level], axis=0)
     widths = dict(zip(posterior.free.names, posterior.shrinkage, strict=True))
     kind = "strength" if isinstance(fitted.kinetics.promoter, Promoter) else "weight"
@@ -118,7 +118,7 @@ def edge_table(posterior: Laplace, level: float = 0.9, draws: int = 1000, seed: 
     return found
 
 
-def _strengths(promoter: AbstractPromoter, edges: int) -> jax.Array:
+def edge_strengths(promoter: AbstractPromoter, edges: int) -> jax.Array:
     """Signed strength of every edge, (edge,), from resolved promoters."""
     if isinstance(promoter, Promoter):
         return promoter.energy()
