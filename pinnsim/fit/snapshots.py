@@ -121,7 +121,7 @@ def simulate_populations(model: PopulationModel, data: Populations) -> tuple[Arr
     resolved."""
 
     def one(times: Array, grid: Array, seeds: Array, keys: Array, perturbation: Perturbation) -> tuple[Array, Array]:
-        begin = model.begin.states(model.kinetics, model.amounts(seeds), data.where, keys)
+        begin = model.begin.states(model.kinetics, model.amounts(seeds), data.where, keys, perturbation)
         courses, arrived = model.push.courses(model.kinetics, times, grid, perturbation, begin, keys)
         courses = jnp.where(arrived[:, None, None], courses, 1.0)
         return model.readings(jnp.maximum(courses, 0.0), data.where), arrived
