@@ -1,5 +1,6 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
+from pinnsim.fit.begin import MixtureBegin, SettledBegin
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.draws import Draws
 from pinnsim.fit.evaluate import (
@@ -14,6 +15,16 @@ from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
+from pinnsim.fit.moments import (
+    ByMoments,
+    MomentData,
+    MomentFit,
+    MomentModel,
+    MomentPrior,
+    fit_moments,
+    moments_of,
+    predicted_moments,
+)
 from pinnsim.fit.nuts import nuts
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.population import (
@@ -50,6 +61,7 @@ __all__ = [
     "AbstractPush",
     "ByDistance",
     "ByLikelihood",
+    "ByMoments",
     "Cultures",
     "Draws",
     "Evaluation",
@@ -59,6 +71,11 @@ __all__ = [
     "Intrinsic",
     "Laplace",
     "LogNormalBegin",
+    "MixtureBegin",
+    "MomentData",
+    "MomentFit",
+    "MomentModel",
+    "MomentPrior",
     "PopulationModel",
     "PopulationPrior",
     "Populations",
@@ -67,6 +84,7 @@ __all__ = [
     "Recovery",
     "RestingBegin",
     "SampledBegin",
+    "SettledBegin",
     "SnapshotFit",
     "Stepped",
     "Target",
@@ -78,17 +96,20 @@ __all__ = [
     "fit",
     "fit_data",
     "fit_groups",
+    "fit_moments",
     "fit_populations",
     "fit_snapshots",
     "held_out_blocks",
     "laplace",
     "laplace_snapshots",
     "listed_edges",
+    "moments_of",
     "nuts",
     "polish_snapshots",
     "populations",
     "predict_cultures",
     "predict_splits",
+    "predicted_moments",
     "profile",
     "propose_edges",
     "rank_edges",

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.structure import net_change
 from pinnsim.observation import Observation
@@ -41,7 +42,8 @@ Amounts = Float[Array, "cell layer gene"]
 Nodes = Float[Array, " node"]
 
 _STILL = 1e-8  # propensity beside which none counts: the slope of a square root ends here
-_BEGIN, _RATES = 1 << 20, 1 << 21  # streams of random numbers: steps count from 0
+# Streams of random numbers: steps count from 0.
+_BEGIN, _RATES, _EARLIER = 1 << 20, 1 << 21, 1 << 23
 
 
 class AbstractBegin(eqx.Module):
@@ -60,13 +62,14 @@ class AbstractBegin(eqx.Module):
 
         **Arguments:** `kinetics`: resolved; `shown`: (cell, layer, gene), amounts that cells of the first population
         seem to have; `where`: positions of those amounts in the state; `keys`: (cell, 2); `perturbation`: the
-        condition's.
+        condition's, of which the phases that act since ever count.
         """
 
 
 class SampledBegin(AbstractBegin):
-    """As cells of the first population were seen, counting noise included; what was not measured is where the model
-    starts by default. Good where many molecules of each kind are counted."""
+    """As cells of the first population were seen, counting noise included. Layers of gene kinetics that were not
+    measured are at rest with the cell's RNA; anything else is where the model starts by default. Good where many
+    molecules of each kind are counted."""
 
     def states(
         self,
@@ -76,8 +79,15 @@ class SampledBegin(AbstractBegin):
         keys: Array,
         perturbation: Perturbation,
     ) -> Cells:
-        rest = jnp.broadcast_to(kinetics.default_state(), (shown.shape[0], len(kinetics.table.species)))
-        return rest.at[:, where.ravel()].set(shown.reshape(shown.shape[0], -1))
+        measured, default = shown.reshape(shown.shape[0], -1), kinetics.default_state()
+        states = jnp.broadcast_to(default, (shown.shape[0], len(kinetics.table.species)))
+        states = states.at[:, where.ravel()].set(measured)
+        if not isinstance(kinetics, GeneKinetics):
+            return states
+        rest = jax.vmap(kinetics.chain_at_rest, (0, None))(
+            kinetics.layer(states, "rna"), default[kinetics.abundances :]
+        )
+        return rest.at[:, where.ravel()].set(measured)
 
 
 class LogNormalBegin(AbstractBegin):
@@ -142,6 +152,11 @@ class AbstractPush(eqx.Module):
         for methods with steps of given length; `begin`: (cell, species); `keys`: (cell, 2).
         """
 
+    @abc.abstractmethod
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        """Keys of the same cells, (cell, 2), for a course that ends where another one begins: noise is drawn anew, what
+        is a cell's own stays."""
+
 
 class Extrinsic(AbstractPush):
     """Rate equations with rates of each cell's own.
@@ -176,6 +191,9 @@ class Extrinsic(AbstractPush):
             return solution.states, solution.outcome == Outcome.DONE
 
         return jax.vmap(one)(begin, keys)
+
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        return keys
 
 
 class Intrinsic(AbstractPush):
@@ -229,6 +247,9 @@ class Intrinsic(AbstractPush):
         at = jnp.searchsorted(grid, times)
         courses = jax.vmap(one)(begin, keys)[:, at]
         return courses, jnp.all(jnp.isfinite(courses), axis=(1, 2))
+
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        return jax.vmap(lambda key: lane_key(key, _EARLIER))(keys)
 
 
 class PopulationModel(eqx.Module):
