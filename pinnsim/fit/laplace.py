@@ -46,6 +46,7 @@ from pinnsim.fit.objective import (
     trajectory_readings_forward,
 )
 from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
@@ -135,7 +136,7 @@ def laplace(
     exact curvature was asked for; `E_USAGE` where that has too many parameters.
     """
     free, settings = free_vector(model, prior), plan.settings()
-    stage = predict or ("trajectories" if plan.trajectory_steps else "collocation")
+    stage = predict or ("trajectories" if solved(plan) else "collocation")
     exact = stage == "trajectories"
     forward: Predictor = trajectory_readings_forward if exact else collocation_readings
     backward: Predictor = trajectory_readings if exact else collocation_readings

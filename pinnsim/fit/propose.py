@@ -41,6 +41,7 @@ from pinnsim.fit.cultures import Cultures
 from pinnsim.fit.identify import edge_strengths
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.score_test import own_numbers, own_rows, score_tests
+from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 
@@ -74,7 +75,7 @@ def propose_edges(
     table = model.table
     names = list(table.regulators) if candidates is None else list(candidates)
     index = _positions(model, names)
-    follow = along or ("fitted" if plan.trajectory_steps else "measured")
+    follow = along or ("fitted" if solved(plan) else "measured")
     anonymous = dataclasses.replace(data, names=())
     found = score_tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")
     z, strength, error, told = (np.asarray(a) for a in found[:-1])
@@ -117,7 +118,7 @@ def listed_edges(
     by the normal posterior of the gene's own parameters, with what genes share held.
     """
     promoter: Any = model.kinetics.promoter
-    follow = along or ("fitted" if plan.trajectory_steps else "measured")
+    follow = along or ("fitted" if solved(plan) else "measured")
     anonymous = dataclasses.replace(data, names=())
     index = jnp.zeros(1, dtype=int)  # any candidate: only what belongs to the genes is read
     sd = np.asarray(score_tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")[-1])

@@ -15,7 +15,7 @@ Source: S. M. Cox and P. C. Matthews, J. Comput. Phys. 176:430 (2002), eq. 20-22
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, UInt32
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
@@ -64,6 +64,9 @@ class Stepped(AbstractPush):
 
         courses = jax.vmap(one)(begin)[:, jnp.searchsorted(grid, times)]
         return courses, jnp.all(jnp.isfinite(courses), axis=(1, 2))
+
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        return keys
 
 
 def losses(kinetics: AbstractKinetics, edits: Edits) -> State:
