@@ -18,6 +18,7 @@ from pinnsim.fit import FitPlan, FitResult, cultures, fit
 from pinnsim.fit.objective import objective, trajectory_readings
 from pinnsim.fit.optimise import Lanes
 from pinnsim.fit.polish import residuals, why_not
+from pinnsim.fit.shooting import adaptive_cost
 from pinnsim.fit.stages import horizon, up_to_horizon
 from pinnsim.fit.starts import at_bounds
 from pinnsim.model import ModelConfig, ModelPrior, build
@@ -108,6 +109,21 @@ def test_shooting_finds_a_cycle_from_a_start_where_whole_trajectories_stick(
         progress=False,
     )
     assert single.terms["data"][0] > shot.terms["data"][0] + 100.0
+
+
+def test_gaps_that_weigh_themselves_close_as_well(cycle: Dataset, start: ModelPrior) -> None:
+    plan = PLAN.model_copy(update={"shooting_weights": "adaptive", "polish_steps": 0})
+    found = fit(start, cycle, plan, progress=False)
+    np.testing.assert_allclose(half_lives(found), HALF_LIFE, rtol=0.1)
+
+
+def test_gaps_weigh_as_much_as_their_variance_says() -> None:
+    gaps = jnp.asarray(np.random.default_rng(3).normal(size=(1, 40, 3)) * [0.01, 0.1, 1.0])
+    most = jnp.asarray(1e3)
+    slope = jax.grad(adaptive_cost)(gaps, most)
+    weight = 1.0 / (np.mean(np.square(gaps), axis=(0, 1)) + 1e-3)
+    np.testing.assert_allclose(slope, weight * gaps, rtol=1e-10)
+    assert float(adaptive_cost(gaps[:, :0], most)) == 0.0
 
 
 def test_polish_ends_where_the_gradient_does(cycle: Dataset, start: ModelPrior, shot: FitResult) -> None:

@@ -27,7 +27,7 @@ from pinnsim.fit.suits import check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
-from pinnsim.tree import digest, lane, stack
+from pinnsim.tree import brief, digest, lane, stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,8 @@ class FitResult:
     parameters sit at a bound (`at bounds`); `interrupted`: true when stopped by Ctrl-C (the best so far is kept);
     `notes`: what was left out, in plain words.
     """
+
+    __repr__ = brief
 
     models: CellModel
     value: np.ndarray

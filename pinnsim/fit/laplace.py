@@ -50,6 +50,7 @@ from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
+from pinnsim.tree import brief
 
 WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
 _BATCH = 32  # tangents that go through the model side by side
@@ -69,6 +70,8 @@ class Laplace:
     `evidence`: log evidence in nats, up to constants of the data; `failed`: cultures that could not be solved, which
     tell nothing.
     """
+
+    __repr__ = brief
 
     free: FreeVector
     estimate: np.ndarray

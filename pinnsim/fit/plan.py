@@ -33,8 +33,9 @@ class FitPlan(BaseModel):
     solver; exact). All starts run as one program. Three more are off where their number of steps is 0:
 
     - `shooting_steps`: multiple shooting between the two, in segments of `shooting_interval` samples, with a price of
-      gaps that rises from `shooting_weight` 1000-fold (see `fit/shooting.py`): for oscillating, chaotic
-      or stiff courses, where whole trajectories get stuck;
+      gaps that rises from `shooting_weight` 1000-fold, or adapts to each species' gaps up to that
+      (`shooting_weights = "adaptive"`; see `fit/shooting.py`): for oscillating, chaotic or stiff courses, where whole
+      trajectories get stuck;
     - `curriculum_steps`: trajectories of which the horizon grows from `curriculum_from` of the span to all of it;
     - `polish_steps`: damped Gauss-Newton at the end, where the objective is a sum of squares (see `fit/polish.py`).
 
@@ -53,6 +54,7 @@ class FitPlan(BaseModel):
     shooting_steps: Count = 0
     shooting_interval: Annotated[int, Field(ge=1, le=10_000)] = 2
     shooting_weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    shooting_weights: Literal["rising", "adaptive"] = "rising"
     curriculum_steps: Count = 0
     curriculum_from: Annotated[float, Field(gt=0, lt=1)] = 0.2
     polish_steps: Annotated[int, Field(ge=0, le=1000)] = 0

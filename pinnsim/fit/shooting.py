@@ -10,6 +10,15 @@ collocation, but exactly, and whatever the rates are no course runs far enough t
 its gradient explode; as the weight rises a thousandfold the pieces grow together into one course, and the states are
 dropped. What is left to trajectories is the last bit.
 
+Instead of a rising weight the gaps may say themselves what they weigh (`shooting_weights = "adaptive"`): they are taken
+for normal with a variance v_i of each species' own, which is profiled out,
+
+    n / 2 sum_i log(1 + most v_i),   v_i = mean of species i's squared gaps,   n gaps each,
+
+so that each weighs 1 / v_i: little while physics and data are at odds, up to `most` where they agree, and species that
+the equations describe badly hold up no other. With `shooting_interval = 1` this is the physics residual of collocation
+with free states.
+
 Sources: H. G. Bock, Recent advances in parameter identification techniques for ODEs (1983); J. Kallrath, J. Schloeder
 and H. Bock, Celest. Mech. Dyn. Astron. 56:353 (1993), for chaotic systems; E. M. Turan and J. Jaeschke, IEEE Control
 Syst. Lett. 6:1897 (2021), for penalties that rise.
@@ -31,6 +40,7 @@ from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
+from pinnsim.shapes import Scalar
 from pinnsim.simulate import ODE, FromSample, FromState, Outcome
 from pinnsim.simulate.run import run_one
 
@@ -55,14 +65,15 @@ class ShotPrior(eqx.Module):
 
 class Pieces(eqx.Module):
     """Cultures in segments, beside the whole ones: `times`, (culture, segment, sample), the last of a segment being the
-    first of the next; `position`: of each in the culture; `counts`: whether it is scored; `weight`: the price of
-    gaps."""
+    first of the next; `position`: of each in the culture; `counts`: whether it is scored; `weight`: the price of gaps,
+    the most it may be where it is `adaptive`."""
 
     whole: Cultures
     times: Float[Array, "..."]
     position: Int[Array, "..."]
     counts: Bool[Array, "..."]
     weight: Float[Array, "..."]
+    adaptive: Bool[Array, "..."]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +105,8 @@ class Shooting:
 
     def part(self, lanes: Lanes, done: int) -> Pieces:
         """The same data at the weight of this step."""
-        weight = self.plan.shooting_weight * RISE ** (done / max(self.plan.shooting_steps, 1))
+        rise = 1.0 if self.plan.shooting_weights == "adaptive" else done / max(self.plan.shooting_steps, 1)
+        weight = self.plan.shooting_weight * RISE**rise
         data: Pieces = lanes.data
         return dataclasses.replace(data, weight=jnp.full(data.weight.shape, weight, data.weight.dtype))
 
@@ -123,6 +135,7 @@ def pieces(data: Cultures, plan: FitPlan) -> Pieces:
         position=jnp.asarray(np.broadcast_to(position, (*lead, *position.shape))),
         counts=jnp.asarray(np.broadcast_to(counts, (*lead, *counts.shape))),
         weight=jnp.full(lead[0], plan.shooting_weight, data.times.dtype),
+        adaptive=jnp.full(lead[0], plan.shooting_weights == "adaptive"),
     )
 
 
@@ -189,5 +202,13 @@ def shooting_objective(shot: Shot, prior: ShotPrior, data: Pieces, settings: Set
     believed = ModelPrior(prior.center.model, prior.spread.model)
     terms = {"data": jnp.sum(cost), **prior_terms(shot.model, believed)}
     terms["gate"] = settings.gate_penalty * cell.kinetics.residual.gate * len(shot.model.table.genes)
-    terms["gaps"] = 0.5 * data.weight * jnp.sum(gaps**2)
+    terms["gaps"] = jnp.where(data.adaptive, adaptive_cost(gaps, data.weight), 0.5 * data.weight * jnp.sum(gaps**2))
     return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))
+
+
+def adaptive_cost(gaps: Float[Array, "... species"], most: Scalar) -> Scalar:
+    """Nats of gaps whose variances are profiled out, (..., species); 0 where there are none. Its slope in a gap g is
+    g / (v + 1 / most)."""
+    count = gaps.size // gaps.shape[-1]
+    square = jnp.mean(gaps**2, axis=tuple(range(gaps.ndim - 1))) if count else jnp.zeros(gaps.shape[-1], gaps.dtype)
+    return 0.5 * count * jnp.sum(jnp.log1p(most * square))
