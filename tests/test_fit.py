@@ -150,7 +150,9 @@ def stopping(patch: pytest.MonkeyPatch, stage: str, after: int, error: BaseExcep
     """Makes stages report their chunks, and raise `error` in `stage` once `after` of them are done (0: at once)."""
     original, chunks = optimise.run_stage, []
 
-    def watched(lanes, current, settings: Settings, progress, done: int, on_chunk: Callable[[int, Progress], None]):
+    def watched(
+        lanes, current, settings: Settings, progress, done: int, on_chunk: Callable[[int, Progress], None], part=None
+    ):
         def on(steps: int, now: Progress) -> None:
             on_chunk(steps, now)
             chunks.append((current.name, steps))
@@ -159,7 +161,7 @@ def stopping(patch: pytest.MonkeyPatch, stage: str, after: int, error: BaseExcep
 
         if error is not None and current.name == stage and after == 0:
             raise error
-        return original(lanes, current, settings, progress, done, on)
+        return original(lanes, current, settings, progress, done, on, part)
 
     patch.setattr(FIT, "run_stage", watched)
     return chunks
