@@ -265,12 +265,14 @@ def _show_prior(project: "Project") -> None:
 
 def _show(result: "FitResult", summary: dict[str, Any], out: Path) -> None:
     low, high = summary["data"]["times"]
-    table = result.table
+    more = [name for name in ("failure", "at bounds") if any(result.table[name])]
     rows = [
-        (int(r["start"]), float(r["objective"]), r["outcome"], "yes" if r["kept"] else "no")
-        for r in table.to_dict("records")
+        (int(r["start"]), float(r["objective"]), r["outcome"], "yes" if r["kept"] else "no", *(r[k] for k in more))
+        for r in result.table.to_dict("records")
     ]
-    show_table("Starts", ("start", "objective (nats)", "outcome", "kept"), rows)
+    show_table("Starts", ("start", "objective (nats)", "outcome", "kept", *more), rows)
+    for note in result.notes:
+        typer.echo(note)
     terms = [(name, float(values[0])) for name, values in result.terms.items()]
     show_table("Terms of the best start's objective", ("term", "nats"), terms)
     kind = summary["model"]["residual"]
