@@ -15,7 +15,7 @@ Source: S. M. Cox and P. C. Matthews, J. Comput. Phys. 176:430 (2002), eq. 20-22
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, UInt32
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
@@ -32,6 +32,9 @@ class Stepped(AbstractPush):
 
     def forward_mode(self) -> "Stepped":
         return self
+
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        return keys
 
     def courses(
         self,
