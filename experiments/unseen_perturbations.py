@@ -23,7 +23,7 @@ from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.experiment import Acceptance, Findings, companion, main
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
-from pinnsim.plot.style import BLUE, GREEN, GREY, ORANGE, PALE, PINK, RED, SKY, new_panels, save, styled, titled
+from pinnsim.plot.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, SKY, new_panels, save, styled, titled
 from pinnsim.treatment import Treatment
 
 bistable = companion(__file__, "_bistable")
@@ -53,7 +53,7 @@ SMOKE: dict[str, Any] = {
     "free": {"steps": 10},
     "fit": {"starts": 1, "substeps": 4, "collocation_steps": 10},
 }
-FITTED, UNFITTED, SHUFFLED = "fitted model", "unfitted model", "shuffled network"
+FITTED, UNFITTED, SHUFFLED, AGAIN = "fitted model", "unfitted model", "shuffled network", "truth, other cells"
 BASELINES = ("no change", "mean effect", "additive", "ridge")
 KINDS = {
     "knock-outs of other genes": BASELINES,
@@ -96,6 +96,8 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         kinetics = resolve(model).kinetics
         readings, states, attractors = sim.unperturbed(kinetics, valleys / plan["capture"], share, 3)
         predicted[name] = sim.populations(kinetics, states, attractors, readings, 4, rng)
+    # What a perfect model would score: the truth with another draw of cells and noise.
+    predicted[AGAIN] = sim.populations(truth.kinetics, begin, rest, control, 5, rng)
     table = scores(plan, held, seen, control, actual, predicted)
     fates = fates_of(plan, held, doubles, actual, predicted[FITTED])
     picture(plan, table, fates, out / "unseen_perturbations.png")
@@ -323,7 +325,7 @@ def findings(
                 label = f"{what}, {kind}: upper end of the 95 % interval of model less any baseline"
                 rows.append(Acceptance(label, part["high"].max(), 0.0))
         for row in against.to_dict("records"):
-            place = metrics if row["method"] in (FITTED, UNFITTED, SHUFFLED) else baselines
+            place = metrics if row["method"] in (FITTED, UNFITTED, SHUFFLED, AGAIN) else baselines
             numbers = {k: row[k] for k in ("trials", "other", "difference", "low", "high")}
             place.setdefault(score, {}).setdefault(row["kind"], {})[row["method"]] = numbers
     every, both = np.ones(len(fates.bistable), bool), fates.bistable
@@ -373,6 +375,7 @@ def picture(plan: dict[str, Any], table: pd.DataFrame, fates: Fates, path: Path)
     left, right = new_panels(1, 2, (12.5, 5.2), width_ratios=[1.7, 1.0])[0]
     kinds = [kind for kind in KINDS if (table["kind"] == kind).any()]
     styles = {FITTED: ("o", BLUE), SHUFFLED: ("s", PINK), UNFITTED: ("D", SKY), "no change": ("^", GREY)}
+    styles[AGAIN] = ("*", INK)
     styles = {method: look for method, look in styles.items() if (table["method"] == method).any()}
     styles |= {"mean effect": ("v", ORANGE), "additive": ("P", GREEN), "ridge": ("X", RED)}
     rng = np.random.default_rng(0)

@@ -33,9 +33,6 @@ class Stepped(AbstractPush):
     def forward_mode(self) -> "Stepped":
         return self
 
-    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
-        return keys
-
     def courses(
         self,
         kinetics: AbstractKinetics,
@@ -67,6 +64,9 @@ class Stepped(AbstractPush):
 
         courses = jax.vmap(one)(begin)[:, jnp.searchsorted(grid, times)]
         return courses, jnp.all(jnp.isfinite(courses), axis=(1, 2))
+
+    def earlier_keys(self, keys: UInt32[Array, "cell 2"]) -> UInt32[Array, "cell 2"]:
+        return keys
 
 
 def losses(kinetics: AbstractKinetics, edits: Edits) -> State:
