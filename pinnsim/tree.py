@@ -17,6 +17,11 @@ from jaxtyping import Array
 T = TypeVar("T")
 
 
+def brief(value: object) -> str:
+    """How a result shows itself: its fields, with shapes in place of arrays. For `__repr__`."""
+    return eqx.tree_pformat(value)
+
+
 def path_name(path: tuple) -> str:
     """A leaf's name from JAX's key path."""
     parts = []

@@ -1,5 +1,7 @@
 """Trees: names of leaves, hashes that tell structures and numbers apart, lanes."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 from systems import model_of, randomised
 
-from pinnsim.tree import digest, lane, named_leaves, stack, structure_hash, unstack, with_leaves
+from pinnsim.tree import brief, digest, lane, named_leaves, stack, structure_hash, unstack, with_leaves
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +68,20 @@ def test_digest_sees_every_number_and_swapped_fields(models: list) -> None:
             assert digest(with_leaves(models[0], {**leaves, name: flipped})) != digest(models[0]), name
     one, two = "kinetics/synthesis/raw", "kinetics/decay/raw"
     assert digest(with_leaves(models[0], {**leaves, one: leaves[two], two: leaves[one]})) != digest(models[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Orbit:
+    points: np.ndarray
+    period: jax.Array
+    name: str
+
+    __repr__ = brief
+
+
+def test_results_show_shapes_in_place_of_arrays():
+    shown = brief(Orbit(np.zeros((257, 3)), jnp.ones(4), "C1"))
+    assert shown == repr(Orbit(np.ones((257, 3)), jnp.zeros(4), "C1"))
+    assert "257,3" in shown
+    assert "name='C1'" in shown
+    assert len(shown) < 100

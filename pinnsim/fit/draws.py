@@ -21,6 +21,7 @@ from scipy.stats import norm, rankdata
 
 from pinnsim.fit.free import FreeVector
 from pinnsim.model import CellModel
+from pinnsim.tree import brief
 
 LARGEST_R_HAT, LEAST_ESS = 1.01, 100.0  # per chain for ESS: Vehtari et al., section 4
 
@@ -33,6 +34,8 @@ class Draws:
     draw), in nats, up to a constant; `divergent`: (chain, draw), whether the step's energy ran away; `steps`: (chain,
     draw), leapfrog steps taken; `step_size`: (chain,), in posterior widths of the normal approximation.
     """
+
+    __repr__ = brief
 
     free: FreeVector
     raw: np.ndarray

@@ -28,7 +28,7 @@ from pinnsim.parameter import resolve
 from pinnsim.prior import KineticPrior
 from pinnsim.score.splits import Split
 from pinnsim.simulate import Outcome
-from pinnsim.tree import stack
+from pinnsim.tree import brief, stack
 
 REAL, PRIOR_ONLY, SHUFFLED, SHUFFLED_TIME = "pinnsim", "prior only", "shuffled network", "shuffled time"
 PHYSICS = "without its neural part"
@@ -45,6 +45,8 @@ class Prediction:
     `truth`: (time, gene); `mask`: (time, gene), true where a reading was held out; `members`: (member, time, gene),
     each kept start's prediction.
     """
+
+    __repr__ = brief
 
     variant: str
     number: int

@@ -1,6 +1,7 @@
 """`fit`: a model, its prior and data in; an ensemble of the best starts, with every term and outcome, out."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,19 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from tqdm import tqdm
 
 from pinnsim.data import Dataset
-from pinnsim.errors import PinnsimError, Problems
+from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
 from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, run_stage, with_parameters
 from pinnsim.fit.plan import FitPlan
-from pinnsim.fit.schedule import learning_rates
+from pinnsim.fit.polish import polished
+from pinnsim.fit.stages import solved, stages_of
+from pinnsim.fit.starts import reasons
 from pinnsim.fit.suits import check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
-from pinnsim.tree import digest, lane, stack
+from pinnsim.tree import brief, digest, lane, stack
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +36,12 @@ class FitResult:
 
     **Arguments:** `models`: (lane, ...), the kept starts of each group; `value`: (lane,), objective in nats; `terms`:
     name -> (lane,); `group`: (lane,), which problem a lane belongs to; `table`: one row per start, kept or not, with
-    its objective at every stage, its terms and its outcome; `interrupted`: true when stopped by Ctrl-C (the best so far
-    is kept).
+    its objective at every stage, its terms, its outcome, which culture failed, when and why (`failure`), and which
+    parameters sit at a bound (`at bounds`); `interrupted`: true when stopped by Ctrl-C (the best so far is kept);
+    `notes`: what was left out, in plain words.
     """
+
+    __repr__ = brief
 
     models: CellModel
     value: np.ndarray
@@ -43,6 +49,7 @@ class FitResult:
     group: np.ndarray
     table: pd.DataFrame
     interrupted: bool
+    notes: tuple[str, ...] = ()
 
     def indices(self, group: int = 0) -> np.ndarray:
         """Lanes of one group, best first."""
@@ -106,34 +113,32 @@ def fit_groups(
         stack([prior for prior in priors for _ in starts]),
         stack([_anonymous(d) for d in data for _ in starts]),
     )
-    stages = [
-        Stage(
-            "collocation",
-            collocation_readings,
-            learning_rates(plan, plan.learning_rate, plan.collocation_steps),
-        ),
-        Stage(
-            "trajectories",
-            trajectory_readings,
-            learning_rates(plan, plan.trajectory_learning_rate, plan.trajectory_steps),
-        ),
-    ]
+    stages = stages_of(plan)
     history: dict[str, np.ndarray] = {}
     interrupted = False
     with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=None if progress else True) as bar:
         for stage in stages:
             if not stage.steps or interrupted:
                 continue
-            final, interrupted = run_stage_safely(lanes, stage, plan, checkpoint, bar)
+            working = stage.enter(lanes)
+            part = None if stage.part is None else functools.partial(stage.part, working)
+            final, interrupted = run_stage_safely(working, stage, plan, checkpoint, bar, part)
             if final is not None:
-                lanes = lanes._replace(models=with_parameters(lanes, final.best))
-                history[stage.name] = np.asarray(final.best_value)
+                kept = final.best if part is None else final.parameters
+                lanes = lanes._replace(models=stage.leave(with_parameters(working, kept)))
+                history[stage.name] = np.asarray(final.best_value if part is None else final.value)
     if interrupted and not history:
         raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
-    predict = trajectory_readings if plan.trajectory_steps else collocation_readings
+    notes: tuple[str, ...] = ()
+    if plan.polish_steps and not interrupted:
+        lanes, value, notes = polished(lanes, plan)
+        if value is not None:
+            history["polish"] = value
+    predict = trajectory_readings if solved(plan) else collocation_readings
     ended = evaluate(lanes.models, lanes.priors, lanes.data, plan.settings(), predict)
     group = np.repeat(np.arange(len(priors)), plan.starts)
-    return _collect(lanes.models, ended, group, history, plan, interrupted)
+    why = reasons(lanes, [one.names for one in data for _ in starts], ended, plan)
+    return _collect(lanes.models, ended, group, history, plan, interrupted, why, notes)
 
 
 def draw_start(prior: Any, key: PRNGKeyArray, scale: Array | float) -> Any:
@@ -185,7 +190,9 @@ def run_stage_safely(
             save_tree(path, progress, {**identity, "done": str(steps)})
 
     try:
-        return run_stage(lanes, stage, plan.settings(), latest, done, on_chunk, part), False
+        # Where data change, a lane may rise without being stale.
+        settings = (plan if part is None else plan.model_copy(update={"patience": 0})).settings()
+        return run_stage(lanes, stage, settings, latest, done, on_chunk, part), False
     except KeyboardInterrupt:
         return latest, True
 
@@ -211,6 +218,8 @@ def _collect(
     history: dict[str, np.ndarray],
     plan: FitPlan,
     interrupted: bool,
+    why: pd.DataFrame,
+    notes: tuple[str, ...],
 ) -> FitResult:
     """Keeps the best starts of each group; a start whose objective is not finite, or of which a culture could not be
     solved, is never kept."""
@@ -228,18 +237,21 @@ def _collect(
             "outcome": np.where(good, "done", outcome),
         }
     )
+    table = pd.concat([table, why], axis=1)
     kept: list[int] = []
     for number in np.unique(group):
         ranked = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
         if not ranked:
             here = table["outcome"][group == number].value_counts().to_dict()
+            told = first(dict.fromkeys(text for text in table["failure"][group == number] if text))
             raise PinnsimError.of(
                 "E_FIT",
-                f"None of the {plan.starts} starts of problem {number} could be solved to the end ({here}). Loosen "
-                "rtol, raise max_steps or narrow start_spread.",
+                f"None of the {plan.starts} starts of problem {number} could be solved to the end ({here}"
+                + (f"; first: {told}" if told else "")
+                + "). Loosen rtol, raise max_steps or narrow start_spread.",
             )
         kept += ranked
     chosen = np.array(kept)
     table["kept"] = np.isin(np.arange(len(group)), chosen)
     kept_terms = {name: term[chosen] for name, term in terms.items()}
-    return FitResult(_lanes_of(models, chosen), value[chosen], kept_terms, group[chosen], table, interrupted)
+    return FitResult(_lanes_of(models, chosen), value[chosen], kept_terms, group[chosen], table, interrupted, notes)

@@ -46,9 +46,11 @@ from pinnsim.fit.objective import (
     trajectory_readings_forward,
 )
 from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
+from pinnsim.tree import brief
 
 WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
 _BATCH = 32  # tangents that go through the model side by side
@@ -68,6 +70,8 @@ class Laplace:
     `evidence`: log evidence in nats, up to constants of the data; `failed`: cultures that could not be solved, which
     tell nothing.
     """
+
+    __repr__ = brief
 
     free: FreeVector
     estimate: np.ndarray
@@ -135,7 +139,7 @@ def laplace(
     exact curvature was asked for; `E_USAGE` where that has too many parameters.
     """
     free, settings = free_vector(model, prior), plan.settings()
-    stage = predict or ("trajectories" if plan.trajectory_steps else "collocation")
+    stage = predict or ("trajectories" if solved(plan) else "collocation")
     exact = stage == "trajectories"
     forward: Predictor = trajectory_readings_forward if exact else collocation_readings
     backward: Predictor = trajectory_readings if exact else collocation_readings

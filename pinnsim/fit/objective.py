@@ -75,7 +75,7 @@ def trajectory_readings_forward(
 
 def _along_solver(model: CellModel, data: Cultures, settings: Settings, method: ODE) -> tuple[AllReadings, AllOutcomes]:
     def one(times: Array, readings: Array, perturbation: Perturbation) -> tuple[Array, Array]:
-        solution, predicted = run_one(model, times, method, perturbation, _start(readings, settings))
+        solution, predicted = run_one(model, times, method, perturbation, start_of(readings, settings))
         return predicted, solution.outcome
 
     return jax.vmap(one)(data.times, data.per_exposure, data.perturbations)
@@ -89,7 +89,7 @@ def collocation_readings(model: CellModel, data: Cultures, settings: Settings) -
         times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array, at: Array
     ) -> tuple[Array, Array]:
         measured = jax.vmap(model.observation.readout.invert)(smooth(times, readings, mask, grid))
-        state = _start(readings, settings).state(model, perturbation)
+        state = start_of(readings, settings).state(model, perturbation)
         usable = jnp.all(jnp.isfinite(state))
         predicted = predict_on_grid(model, perturbation, jnp.where(usable, state, 1.0), grid, at, measured)
         return predicted, jnp.where(usable, Outcome.DONE, Outcome.NOT_SETTLED)
@@ -97,7 +97,8 @@ def collocation_readings(model: CellModel, data: Cultures, settings: Settings) -
     return jax.vmap(one)(data.times, data.per_exposure, data.mask, data.perturbations, data.grid, data.at)
 
 
-def _start(readings: Array, settings: Settings) -> AbstractInitial:
+def start_of(readings: Array, settings: Settings) -> AbstractInitial:
+    """Where a culture starts: as its first sample shows it, or at rest."""
     return FromSample(readings[0]) if settings.initial == "sample" else AtRest()
 
 

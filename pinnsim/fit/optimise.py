@@ -50,13 +50,25 @@ Measure = Callable[[Any, Any, Any, Settings, Any], Objective]
 """What is minimised: of a model, its prior, its data, settings and a way to predict."""
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 class Stage(NamedTuple):
-    """One stage of a fit: how it predicts, the learning rate of every step, (step,), and what is minimised."""
+    """One stage of a fit: how it predicts, the learning rate of every step, (step,), and what is minimised.
+
+    A stage may work on other lanes than the fit's: `enter(lanes)` makes them, `leave(models)` takes the models back. A
+    stage of which the data change, by `part(lanes, steps_done)`, ends in its last parameters, since objectives of
+    different data do not compare; the others in their best.
+    """
 
     name: str
     predict: Any
     rates: np.ndarray
     measure: Measure = objective
+    enter: Callable[[Lanes], Lanes] = _same
+    leave: Callable[[Any], Any] = _same
+    part: Callable[[Lanes, int], Any] | None = None
 
     @property
     def steps(self) -> int:

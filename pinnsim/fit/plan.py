@@ -30,9 +30,17 @@ class FitPlan(BaseModel):
     """Starts, stages, schedule and stopping of a fit.
 
     A fit has two stages: collocation (no solver; cheap, finds the region) and trajectories (through the differentiable
-    solver; exact). All starts run as one program.
+    solver; exact). All starts run as one program. Three more are off where their number of steps is 0:
 
-    Good values: 4-8 starts, 200-400 collocation steps at learning rate 0.1, 50-200 trajectory steps.
+    - `shooting_steps`: multiple shooting between the two, in segments of `shooting_interval` samples, with a price of
+      gaps that rises from `shooting_weight` 1000-fold, or adapts to each species' gaps up to that
+      (`shooting_weights = "adaptive"`; see `fit/shooting.py`): for oscillating, chaotic or stiff courses, where whole
+      trajectories get stuck;
+    - `curriculum_steps`: trajectories of which the horizon grows from `curriculum_from` of the span to all of it;
+    - `polish_steps`: damped Gauss-Newton at the end, where the objective is a sum of squares (see `fit/polish.py`).
+
+    Good values: 4-8 starts, 200-400 collocation steps at learning rate 0.1, 50-200 trajectory steps; 100-300 steps of
+    shooting; 5-20 of polish, for up to about 1000 free parameters.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +51,13 @@ class FitPlan(BaseModel):
     initial: Literal["sample", "rest"] = "sample"
     collocation_steps: Count = 250
     trajectory_steps: Count = 100
+    shooting_steps: Count = 0
+    shooting_interval: Annotated[int, Field(ge=1, le=10_000)] = 2
+    shooting_weight: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    shooting_weights: Literal["rising", "adaptive"] = "rising"
+    curriculum_steps: Count = 0
+    curriculum_from: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    polish_steps: Annotated[int, Field(ge=0, le=1000)] = 0
     substeps: Annotated[int, Field(ge=1, le=200)] = 6
     learning_rate: Positive = 0.1
     trajectory_learning_rate: Positive = 0.02

@@ -33,7 +33,7 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key
 from pinnsim.table import Table
-from pinnsim.tree import digest, lane, path_name, stack
+from pinnsim.tree import brief, digest, lane, path_name, stack
 
 
 class Populations(eqx.Module):
@@ -65,6 +65,8 @@ class SnapshotFit:
     a lane belongs to; `table`: a row per start, kept or not; `flags`: what the data could not tell, in sentences that
     start with a code; `interrupted`: whether Ctrl-C ended it (the best so far is kept).
     """
+
+    __repr__ = brief
 
     models: PopulationModel
     value: np.ndarray

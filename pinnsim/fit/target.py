@@ -21,6 +21,7 @@ from pinnsim.fit.free import FreeVector, Vector, free_vector
 from pinnsim.fit.laplace import Laplace
 from pinnsim.fit.objective import Predictor, collocation_readings, objective, trajectory_readings
 from pinnsim.fit.plan import FitPlan, Settings
+from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.shapes import Scalar
 
@@ -63,7 +64,7 @@ def target(
 
     **Raises** `E_FIT` where no parameter is free.
     """
-    stage = predict or ("trajectories" if plan.trajectory_steps else "collocation")
+    stage = predict or ("trajectories" if solved(plan) else "collocation")
     readings = trajectory_readings if stage == "trajectories" else collocation_readings
     return Target(free_vector(model, prior), prior, data.anonymous(), plan.settings(), readings)
 

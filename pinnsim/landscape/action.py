@@ -38,6 +38,7 @@ from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 Path = Float[Array, "point free"]
 
@@ -54,6 +55,8 @@ class ActionPath:
     stopped moving.
     """
 
+    __repr__ = brief
+
     points: np.ndarray
     action: float
     starts: int
@@ -66,6 +69,8 @@ class MinimumAction:
 
     **Arguments:** `paths`; `straight`: action of the straight path, for comparison; `species`.
     """
+
+    __repr__ = brief
 
     paths: tuple[ActionPath, ...]
     straight: float

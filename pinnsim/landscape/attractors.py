@@ -50,6 +50,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import ODE, Outcome, solve
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
 _WINDOW = 256  # states looked at to tell a cycle from a slow approach
@@ -78,6 +79,8 @@ class Attractors:
     - `cycles`: limit cycles on which starts ended, with their periods and Floquet multipliers; `circles`: (start,), the
       cycle, or -1.
     """
+
+    __repr__ = brief
 
     states: np.ndarray
     names: tuple[str, ...]

@@ -28,6 +28,7 @@ from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,8 @@ class BirthDeath:
     **Arguments:** `births`, `deaths`: (number,), rates b(n) and d(n) per time; `log_p`: (number,), ln of the stationary
     law.
     """
+
+    __repr__ = brief
 
     births: np.ndarray
     deaths: np.ndarray

@@ -24,6 +24,7 @@ from pinnsim.landscape.system import AbstractKnob, System, system_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 TOLERANCE = 1e-11
 _POINTS = 400  # in each direction
@@ -62,6 +63,8 @@ class Branch:
     forward; `system`: what was followed; `tangents`: (point, unknown) and `scale`: (unknown,), for going on.
     """
 
+    __repr__ = brief
+
     values: np.ndarray
     states: np.ndarray
     eigenvalues: np.ndarray
@@ -95,6 +98,8 @@ class Branch:
 @dataclasses.dataclass(frozen=True)
 class FoldCurve:
     """Folds in two knobs. **Arguments:** `values`: (point, 2); `states`: (point, species); `cusps`; `ends`."""
+
+    __repr__ = brief
 
     values: np.ndarray
     states: np.ndarray

@@ -30,6 +30,7 @@ from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, Times
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 _STAGES = (
     (1 / 5,),
@@ -55,6 +56,8 @@ class Cycle:
     end of the orbit, as a share of its swing; `error`: relative change of the period when steps were last halved;
     `liouville`: gap of `log |det M|` from the integral of the divergence.
     """
+
+    __repr__ = brief
 
     name: str
     period: float

@@ -33,6 +33,7 @@ from pinnsim.landscape.system import System, system_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 _NODES = 12
 
@@ -57,6 +58,8 @@ class Line:
     **Arguments:** `edges`: (panel + 1,); `points`, `weights`: (panel, node); `upto`: (node, node), integrals from a
     panel's left edge to each node; `phi`, `slope`, `spread`: (panel, node), `-int f / D` (0 at its lowest), f, D.
     """
+
+    __repr__ = brief
 
     edges: np.ndarray
     points: np.ndarray

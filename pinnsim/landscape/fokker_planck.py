@@ -39,6 +39,7 @@ from pinnsim.landscape.system import System, system_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.treatment import NONE, Treatment
+from pinnsim.tree import brief
 
 _MOST_CELLS = 400_000
 
@@ -52,6 +53,8 @@ class Grid:
     **Arguments:** `centres`: per axis, (cell of that axis,); `generator`: (cell, cell), `dp/dt = W p`, cells in C
     order; `species`: of each axis; `noise`: in words; `time_unit`.
     """
+
+    __repr__ = brief
 
     centres: tuple[np.ndarray, ...]
     generator: scipy.sparse.csc_matrix

@@ -20,6 +20,7 @@ import dataclasses
 import numpy as np
 
 from pinnsim.errors import PinnsimError
+from pinnsim.tree import brief
 
 KINDS = {
     "energy": "U, with f = -grad U",
@@ -37,6 +38,8 @@ class Potential:
     **Arguments:** `kind`: one of `KINDS`; `values`: any shape, dimensionless except an `energy`, lowest 0; `noise`:
     what noise the heights belong to, in words ("" where they belong to none).
     """
+
+    __repr__ = brief
 
     kind: str
     values: np.ndarray
