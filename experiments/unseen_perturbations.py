@@ -359,7 +359,7 @@ def findings(
     notes = (
         "Simulated: truth and model share their equations; the network prior and the half-lives do not agree with the "
         "truth, protein lifetimes are taken as equal, and the noise's size and the capture are known.",
-        "Developed on other networks (seeds 3, 4 and 5), whose held-out scores were seen. An earlier version was run once "
+        "Developed on other networks (seeds 3 and 4), whose held-out scores were seen. An earlier version was run once "
         "on seed 11, without free runs in its fit, and failed every row; this one was run once.",
         "Knock-outs of other genes: of genes that were measured knocked down to 0.3 only; no other dose, fold, pair of "
         "genes, binding site or rate of translation among the held-out ones was measured.",
