@@ -226,6 +226,13 @@ def pushed(
     return found.reshape(states.shape)
 
 
+def starts(genes: tuple[str, ...]) -> np.ndarray:
+    """mRNA amounts in either valley's direction, (valley, gene)."""
+    programs = [("M1", "A1", "A2"), ("M2", "B1", "B2")]
+    core = {g for names in programs for g in names}
+    return np.array([[1.3 if g in names else 0.02 if g in core else 0.5 for g in genes] for names in programs])
+
+
 def attractors(kinetics: GeneKinetics, rna: np.ndarray, acting: Perturbation, plan: dict[str, Any]) -> np.ndarray:
     """Where cells without noise end from these mRNA amounts, (start, gene), with proteins at rest beside them, under
     every treatment: (start, treatment, species)."""

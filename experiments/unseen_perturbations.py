@@ -84,7 +84,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     training, held = effects.trials(plan, bistable.names_of(plan["genes"])[1], truth.network, truth.listed, rng)
     doubles = [t for t in held if t.kind.startswith("double")]
     sim = Simulator(plan, genes, held, doubles)
-    control, begin, rest = sim.unperturbed(truth.kinetics, starts(genes), 0.5, 1)
+    control, begin, rest = sim.unperturbed(truth.kinetics, bistable.starts(genes), 0.5, 1)
     seen, dataset = measure(plan, truth, training, control, begin, rng)
     actual = sim.populations(truth.kinetics, begin, rest, control, 2, rng)
 
@@ -102,13 +102,6 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     fates = fates_of(plan, held, doubles, actual, predicted[FITTED])
     picture(plan, table, fates, out / "unseen_perturbations.png")
     return findings(plan, table, fates, truth, training, told)
-
-
-def starts(genes: tuple[str, ...]) -> np.ndarray:
-    """mRNA amounts in either valley's direction, (valley, gene)."""
-    programs = [("M1", "A1", "A2"), ("M2", "B1", "B2")]
-    core = {g for names in programs for g in names}
-    return np.array([[1.3 if g in names else 0.02 if g in core else 0.5 for g in genes] for names in programs])
 
 
 class Simulator(NamedTuple):

@@ -85,7 +85,7 @@ def test_free_runs_are_the_solvers() -> None:
     genes = truth.network.genes
     model = bistable.model_prior(truth, truth.network, plan).center
     model = eqx.tree_at(lambda m: m.kinetics, model, truth.kinetics)
-    start = np.log2(0.5 + plan["capture"] * unseen.starts(genes))
+    start = np.log2(0.5 + plan["capture"] * bistable.starts(genes))
     values = np.broadcast_to(start[None, :, None], (2, 2, 3, len(genes)))
     dataset = Dataset.build(
         values,
