@@ -15,11 +15,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
-from pinnsim.data import Dataset
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
-from pinnsim.fit import FitPlan, cultures
-from pinnsim.fit.objective import collocation_readings
-from pinnsim.model import CellModel, ModelConfig, ModelPrior, build
+from pinnsim.model import ModelConfig, ModelPrior, build
 from pinnsim.network import Network
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
@@ -78,7 +75,7 @@ def world(plan: dict[str, Any], rng: np.random.Generator) -> World:
     """A network of `plan["genes"]` genes with random rates, and what is known of it beforehand."""
     genes, regulators = names_of(plan["genes"])
     edges = _core() + _downstream(genes, regulators, rng)
-    network = _network([(*pair, sign, 1.0) for pair, sign, _ in edges], genes)
+    network = network_of([(*pair, sign, 1.0) for pair, sign, _ in edges], genes)
     lifetime = 3.0 * np.exp(0.25 * rng.standard_normal(len(genes)))
     known = lifetime * np.exp(0.2 * rng.standard_normal(len(genes)))
     prior = KineticPrior(
@@ -132,7 +129,7 @@ def _downstream(genes: tuple[str, ...], regulators: tuple[str, ...], rng: np.ran
     return found
 
 
-def _network(rows: list[tuple[str, str, float, float]], genes: tuple[str, ...]) -> Network:
+def network_of(rows: list[tuple[str, str, float, float]], genes: tuple[str, ...]) -> Network:
     return Network.from_frame(pd.DataFrame(rows, columns=["regulator", "target", "sign", "confidence"]), genes=genes)
 
 
@@ -150,7 +147,7 @@ def _listed(
     wrong = [(r, g) for r in regulators for g in genes if r != g and (r, g) not in there]
     for k in rng.permutation(len(wrong))[: round(plan["wrong"] * len(edges))].tolist():
         rows.append((*wrong[k], float(rng.choice([-1.0, 1.0])), float(rng.uniform(0.3, 0.8))))
-    return _network(rows, genes)
+    return network_of(rows, genes)
 
 
 def _truth(
@@ -229,6 +226,13 @@ def pushed(
     return found.reshape(states.shape)
 
 
+def starts(genes: tuple[str, ...]) -> np.ndarray:
+    """mRNA amounts in either valley's direction, (valley, gene)."""
+    programs = [("M1", "A1", "A2"), ("M2", "B1", "B2")]
+    core = {g for names in programs for g in names}
+    return np.array([[1.3 if g in names else 0.02 if g in core else 0.5 for g in genes] for names in programs])
+
+
 def attractors(kinetics: GeneKinetics, rna: np.ndarray, acting: Perturbation, plan: dict[str, Any]) -> np.ndarray:
     """Where cells without noise end from these mRNA amounts, (start, gene), with proteins at rest beside them, under
     every treatment: (start, treatment, species)."""
@@ -266,25 +270,3 @@ def stratified(valley: np.ndarray, count: int, rng: np.random.Generator) -> np.n
     other = rng.permutation(np.flatnonzero(valley == 1))[: round(count * float(np.mean(valley == 1)))]
     one = rng.permutation(np.flatnonzero(valley == 0))[: count - len(other)]
     return np.concatenate([one, other])
-
-
-def proposed(network: Network, model: CellModel, dataset: Dataset, plan: dict[str, Any]) -> Network:
-    """The network with edges that a first fit asks for: where a gene is off by more than `misfit` (log2, RMS over
-    cultures), the regulators whose levels go best with what is left of it, with signs to be learned."""
-    settings = FitPlan(**plan["fit"])
-    data = cultures(dataset, model.table, substeps=settings.substeps)
-    shown, _ = eqx.filter_jit(collocation_readings)(resolve(model), data, settings.settings())
-    there = np.asarray(data.mask)[:, 1:].all(axis=2)
-    level, gap = np.asarray(data.readings)[:, 1:][there], np.asarray(data.readings - shown)[:, 1:][there]
-    off = np.sqrt(np.mean(gap**2, axis=0))
-    genes, known = network.genes, set(network.edges)
-    rows = [
-        (*edge.split("->"), sign, sure)
-        for edge, sign, sure in zip(network.edges, network.sign, network.confidence, strict=True)
-    ]
-    for g in np.flatnonzero(off > plan["misfit"]).tolist():
-        apart = np.abs(np.corrcoef(np.column_stack([gap[:, g], level]).T)[0, 1:])
-        free = [r for r in network.regulators if r != genes[g] and f"{r}->{genes[g]}" not in known]
-        best = sorted(free, key=lambda r: -apart[genes.index(r)])[: plan["proposals"]]
-        rows += [(r, genes[g], 0.0, 0.5) for r in best]
-    return _network(rows, genes)

@@ -1,11 +1,16 @@
 """Baselines of the experiment with unseen perturbations: what they scale, sum up and learn; and its cells' valleys."""
 
+import equinox as eqx
 import numpy as np
 import pandas as pd
 import pytest
 
-from pinnsim.experiment import load_experiment
+from pinnsim.data import Dataset
+from pinnsim.experiment import load_experiment, read_plan
+from pinnsim.fit import FitPlan, cultures
+from pinnsim.fit.objective import trajectory_readings
 from pinnsim.network import Network
+from pinnsim.simulate import Outcome
 
 unseen = load_experiment("unseen_perturbations")
 effects, bistable = unseen.effects, unseen.bistable
@@ -71,3 +76,31 @@ def test_draws_keep_shares_of_valleys(count: int) -> None:
     drawn = bistable.stratified(valley, count, rng)
     assert len(set(drawn.tolist())) == count
     assert valley[drawn].sum() == 4
+
+
+def test_free_runs_are_the_solvers() -> None:
+    """Both valleys, untouched and without a master: what the fit runs freely is what the solver says."""
+    plan = read_plan("unseen_perturbations", smoke=unseen.SMOKE)
+    truth = bistable.world(plan, np.random.default_rng(1))
+    genes = truth.network.genes
+    model = bistable.model_prior(truth, truth.network, plan).center
+    model = eqx.tree_at(lambda m: m.kinetics, model, truth.kinetics)
+    start = np.log2(0.5 + plan["capture"] * bistable.starts(genes))
+    values = np.broadcast_to(start[None, :, None], (2, 2, 3, len(genes)))
+    dataset = Dataset.build(
+        values,
+        np.array([[0.0, 6.0, 12.0]] * 2),
+        genes,
+        ("control", "out"),
+        ("valley 1", "valley 2"),
+        treatments={"control": "", "out": "M1=0@0:"},
+        time_unit="h",
+        scale="log2",
+        simulated=True,
+    )
+    data, settings = cultures(dataset, model.table, substeps=24), FitPlan(rtol=1e-6, atol=1e-8).settings()
+    free, done = eqx.filter_jit(unseen.free.free_readings)(model, data, settings)
+    exact, _ = eqx.filter_jit(trajectory_readings)(model, data, settings)
+    assert np.all(np.asarray(done) == Outcome.DONE)
+    assert np.abs(np.asarray(exact)[:, :, -1] - start).max() > 1.0
+    np.testing.assert_allclose(free, exact, atol=5e-3)
