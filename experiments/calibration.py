@@ -199,7 +199,8 @@ def replicates(aim: Target, key: Array, count: int) -> tuple[Array, Target]:
     """Parameters from the prior, (replicate, free), and targets with readings simulated from them."""
     draws, errors = jax.random.split(key)
     free = aim.free
-    truth = free.center + free.spread * jax.random.normal(draws, (count, free.center.shape[0]), free.center.dtype)
+    normal = jax.random.normal(draws, (count, free.center.shape[0]), free.center.dtype)
+    truth = free.center[None] + free.spread[None] * normal
 
     def one(vector: Array, key: Array) -> Target:
         cell = resolve(free.with_values(vector))
