@@ -20,8 +20,11 @@ PYENV_ROOT ?= $(HOME)/.pyenv
 FIND_312 = for python in python3.12 $(PYENV_ROOT)/versions/3.12*/bin/python3.12; do \
     $$python -c '$(USABLE)' >/dev/null 2>&1 && echo $$python && break; done
 
-# Two test processes on two cores: one thread each for linear algebra and for XLA.
-ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(XLA_FLAGS) --xla_cpu_multi_thread_eigen=false"
+# Two test processes on two cores: one thread each for linear algebra and for XLA. Tests are many small programs that run
+# once, so compiling them is most of the work: XLA's optimiser stays off (the demo and the notebooks run with it).
+ONE_THREAD := --xla_cpu_multi_thread_eigen=false
+QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+FOR_TESTS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-312 lint format notebooks dist clean
@@ -34,7 +37,7 @@ demo: $(VENV)/.core  ## fit, score, perturb and draw the embedded example (about
 	$(BIN)/pinnsim demo $(DEMO)
 
 test: $(VENV)/.dev  ## run all tests, with coverage
-	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST)
+	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST)
 
 test-312:  ## run the fast tests under Python 3.12, in an environment of its own
 	@python=$$($(FIND_312)); \

@@ -89,8 +89,8 @@ def _stack_leaves(*leaves: Array | np.ndarray) -> Array:
     return jnp.asarray(np.stack([np.asarray(leaf) for leaf in leaves])) if numeric and not traced else jnp.stack(leaves)
 
 
-def lane(tree: T, index: int) -> T:
-    """One lane of a stacked tree."""
+def lane(tree: T, index: int | np.ndarray) -> T:
+    """One lane of a stacked tree; of an array of indices, the stack of these."""
     arrays, rest = eqx.partition(tree, eqx.is_array)
     return eqx.combine(jax.tree.map(lambda leaf: leaf[index], arrays), rest)
 

@@ -17,6 +17,7 @@ KEYS = ["experiment", "plan", "seeds", "versions", "machine", "metrics", "baseli
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:visit_:DeprecationWarning")  # of peers in benchmarks, where they are installed
+@pytest.mark.filterwarnings("ignore:JAXopt is no longer maintained:DeprecationWarning")  # of another
 @pytest.mark.parametrize("name", sorted(shelf.experiments()))
 def test_every_experiment_runs_at_its_smoke_size(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
     module = load_experiment(name)

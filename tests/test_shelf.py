@@ -86,4 +86,4 @@ def test_an_installation_without_a_shelf_takes_nobody_elses_models(tmp_path, mon
 def test_this_checkout_or_installation_has_its_models_card_and_bundle_whole():
     for name, line in shelf.models().items():
         assert line, f"the card of {name} has no first line"
-        assert bundle.is_sound(shelf.path(name)) or shelf.load_system(name).system.table.reactions
+        assert bundle.is_sound(shelf.path(name)) or shelf.load_system(name).system.table.species

@@ -169,7 +169,8 @@ def test_a_thousand_bad_lanes_leave_the_good_ones_alone():
     (_, found), (by_offset, by_state) = compiled(jnp.asarray(offsets[order]), jnp.asarray(states[order]))
     assert ((np.asarray(found.outcome) == Outcome.DONE) == ok).all()
     (_, alone), (alone_offset, alone_state) = compiled(jnp.asarray(offsets[order][ok]), jnp.asarray(states[order][ok]))
-    np.testing.assert_allclose(np.asarray(found.states)[ok], alone.states, rtol=1e-12)
+    # Rounding differs between batches of other sizes, and steps at 1e-6 carry it on.
+    np.testing.assert_allclose(np.asarray(found.states)[ok], alone.states, rtol=1e-10)
     np.testing.assert_allclose(np.asarray(by_offset)[ok], alone_offset, rtol=1e-10)
     np.testing.assert_allclose(np.asarray(by_state)[ok], alone_state, rtol=1e-10)
     assert (np.asarray(by_offset)[~ok] == 0).all()

@@ -10,6 +10,10 @@ no tangent, it is the tangent of all tangents (forward over forward), `free` tim
 Source: B. A. Pearlmutter, Neural Computation 6:147 (1994), Hessian-vector products.
 """
 
+import operator
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -55,17 +59,24 @@ def exact_curvature(
             f"The exact Hessian is for up to {MOST} free parameters, and the model has {count}; use "
             "curvature='gauss-newton'.",
         )
-    columns = []
-    with tqdm(total=count, desc="exact Hessian", unit="rate", disable=None if progress else True) as bar:
-        for batch in np.array_split(np.arange(count), -(-count // _BATCH)):
-            # Always as many, so that one program serves: what is too many is computed twice.
-            rows = jnp.asarray(np.resize(batch, _BATCH))
-            columns.append(
-                np.asarray(_columns(free, prior, data, settings, predict, scale, rows, nested))[: len(batch)]
-            )
-            bar.update(len(batch))
-    matrix = np.concatenate(columns)
+
+    def columns(numbers: Array) -> Array:
+        return _columns(free, prior, data, settings, predict, scale, numbers, nested)
+
+    matrix = by_batches(columns, count, _BATCH, "exact Hessian", progress)
     return 0.5 * (matrix + matrix.T)
+
+
+def by_batches(some: Callable[[Array], Any], count: int, batch: int, label: str, progress: bool) -> Any:
+    """`some(numbers)`, arrays with a row per parameter, for all parameters 0..count-1, `batch` at a time."""
+    parts = []
+    with tqdm(total=count, desc=label, unit="rate", disable=None if progress else True) as bar:
+        for numbers in np.array_split(np.arange(count), -(-count // batch)):
+            # Always as many, so that one program serves: what is too many is computed twice.
+            rows = jax.tree.map(np.asarray, some(jnp.asarray(np.resize(numbers, batch))))
+            parts.append(jax.tree.map(operator.itemgetter(slice(len(numbers))), rows))
+            bar.update(len(numbers))
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
 
 
 @eqx.filter_jit
@@ -79,12 +90,9 @@ def _columns(
     numbers: Int[Array, " some"],
     nested: bool,
 ) -> Float[Array, "some free"]:
-    known = jnp.isfinite(free.spread)
-
     def cost(white: Vector) -> Scalar:
         vector = free.start + scale * white
-        z = jnp.where(known, (vector - free.center) / jnp.where(known, free.spread, 1.0), 0.0)
-        return objective(free.with_values(vector), prior, data, settings, predict).total - 0.5 * jnp.sum(z**2)
+        return objective(free.with_values(vector), prior, data, settings, predict).total - free.prior_cost(vector)
 
     slope = jax.jacfwd(cost) if nested else jax.grad(cost)
     origin = jnp.zeros_like(free.start)

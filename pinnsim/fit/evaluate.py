@@ -82,7 +82,7 @@ class Evaluation:
 def predict_cultures(models: CellModel, data: Cultures, plan: FitPlan) -> np.ndarray:
     """Readings of every culture by every member, (member, culture, time, gene), from each culture's own first sample;
     NaN where a culture could not be solved."""
-    return np.asarray(_predict(models, dataclasses.replace(data, names=()), plan.settings()))
+    return np.asarray(_predict(models, data.anonymous(), plan.settings()))
 
 
 @eqx.filter_jit

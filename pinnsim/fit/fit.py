@@ -22,7 +22,7 @@ from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, 
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.polish import polished
 from pinnsim.fit.stages import solved, stages_of
-from pinnsim.fit.starts import reasons
+from pinnsim.fit.starts import kept_starts, reasons
 from pinnsim.fit.suits import check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
@@ -57,7 +57,7 @@ class FitResult:
 
     def ensemble(self, group: int = 0) -> CellModel:
         """The kept starts of one group, (member, ...), best first."""
-        return _lanes_of(self.models, self.indices(group))
+        return lane(self.models, self.indices(group))
 
     def best(self, group: int = 0) -> CellModel:
         """The best start of one group."""
@@ -111,7 +111,7 @@ def fit_groups(
     lanes = Lanes(
         stack([draw_start(prior, keys[k], plan.start_spread * (k > 0)) for prior in priors for k in starts]),
         stack([prior for prior in priors for _ in starts]),
-        stack([_anonymous(d) for d in data for _ in starts]),
+        stack([d.anonymous() for d in data for _ in starts]),
     )
     stages = stages_of(plan)
     history: dict[str, np.ndarray] = {}
@@ -152,16 +152,6 @@ def draw_start(prior: Any, key: PRNGKeyArray, scale: Array | float) -> Any:
         for leaf, spread, k in zip(leaves, spreads, keys, strict=True)
     ]
     return eqx.combine(jax.tree.unflatten(structure, drawn), prior.center)
-
-
-def _lanes_of(models: CellModel, indices: np.ndarray) -> CellModel:
-    arrays, rest = eqx.partition(models, eqx.is_array)
-    return eqx.combine(jax.tree.map(lambda leaf: leaf[indices], arrays), rest)
-
-
-def _anonymous(data: Cultures) -> Cultures:
-    """Without names, which are static and would keep different problems from being lanes of one program."""
-    return dataclasses.replace(data, names=())
 
 
 def run_stage_safely(
@@ -238,20 +228,14 @@ def _collect(
         }
     )
     table = pd.concat([table, why], axis=1)
-    kept: list[int] = []
-    for number in np.unique(group):
-        ranked = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
-        if not ranked:
-            here = table["outcome"][group == number].value_counts().to_dict()
-            told = first(dict.fromkeys(text for text in table["failure"][group == number] if text))
-            raise PinnsimError.of(
-                "E_FIT",
-                f"None of the {plan.starts} starts of problem {number} could be solved to the end ({here}"
-                + (f"; first: {told}" if told else "")
-                + "). Loosen rtol, raise max_steps or narrow start_spread.",
-            )
-        kept += ranked
-    chosen = np.array(kept)
+
+    def unsolved(number: int) -> str:
+        here = table["outcome"][group == number].value_counts().to_dict()
+        told = first(dict.fromkeys(text for text in table["failure"][group == number] if text))
+        more = f"; first: {told}" if told else ""
+        return f"could be solved to the end ({here}{more}). Loosen rtol, raise max_steps or narrow start_spread."
+
+    chosen = kept_starts(value, good, group, plan, unsolved)
     table["kept"] = np.isin(np.arange(len(group)), chosen)
     kept_terms = {name: term[chosen] for name, term in terms.items()}
-    return FitResult(_lanes_of(models, chosen), value[chosen], kept_terms, group[chosen], table, interrupted, notes)
+    return FitResult(lane(models, chosen), value[chosen], kept_terms, group[chosen], table, interrupted, notes)

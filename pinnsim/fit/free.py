@@ -15,7 +15,10 @@ from jaxtyping import Array, Float, Int
 
 from pinnsim.errors import PinnsimError
 from pinnsim.parameter import Interval, Positive, is_parameter, trainable
+from pinnsim.shapes import Scalar
 from pinnsim.tree import path_name
+
+WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
 
 Vector = Float[Array, " free"]
 
@@ -60,6 +63,17 @@ class FreeVector(eqx.Module):
     positive: Array
     names: tuple[str, ...] = eqx.field(static=True)
     units: tuple[str, ...] = eqx.field(static=True)
+
+    @property
+    def scale(self) -> Vector:
+        """Widths that parameters are whitened with, (free,): the prior's, and `WIDE` where it is infinite."""
+        return jnp.where(jnp.isfinite(self.spread), self.spread, WIDE)
+
+    def prior_cost(self, vector: Vector) -> Scalar:
+        """What the finite priors of these numbers cost, in nats."""
+        known = jnp.isfinite(self.spread)
+        z = jnp.where(known, (vector - self.center) / jnp.where(known, self.spread, 1.0), 0.0)
+        return 0.5 * jnp.sum(z**2)
 
     @property
     def start(self) -> Vector:

@@ -20,7 +20,7 @@ from scipy.stats import norm
 from pinnsim.dynamics.regulation import AbstractPromoter, HillAverage, Promoter
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.draws import Draws
-from pinnsim.fit.laplace import WIDE, Laplace
+from pinnsim.fit.laplace import Laplace
 from pinnsim.parameter import resolve
 
 IDENTIFIED, ECHO = 0.5, 0.9  # posterior over prior width
@@ -44,7 +44,7 @@ def rate_table(posterior: Laplace | Draws, level: float = 0.9) -> pd.DataFrame:
     if isinstance(posterior, Draws):
         shares = [0.5, 0.5 - 0.5 * level, 0.5 + 0.5 * level]
         middle, below, above = np.quantile(posterior.flat, shares, axis=0)
-        width = posterior.flat.std(axis=0, ddof=1) / np.where(np.isfinite(spread), spread, WIDE)
+        width = posterior.flat.std(axis=0, ddof=1) / np.asarray(free.scale)
     else:
         middle, sd, width = posterior.estimate, posterior.sd, posterior.shrinkage
         below, above = middle - half * sd, middle + half * sd

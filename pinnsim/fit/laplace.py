@@ -23,6 +23,7 @@ rank; N. Halko et al., SIAM Review 53:217 (2011), the randomised method.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -31,11 +32,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.cultures import Cultures
-from pinnsim.fit.curvature import exact_curvature, refuse_saddles
+from pinnsim.fit.curvature import by_batches, exact_curvature, refuse_saddles
 from pinnsim.fit.free import FreeVector, Vector, free_vector
 from pinnsim.fit.objective import (
     Predictor,
@@ -52,8 +52,7 @@ from pinnsim.parameter import resolve
 from pinnsim.simulate import Outcome
 from pinnsim.tree import brief
 
-WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
-_BATCH = 32  # tangents that go through the model side by side
+BATCH = 32  # tangents that go through the model side by side
 _EXTRA = 10  # random directions beyond the rank that is asked for
 _LEAST = 1e-10  # eigenvalues below it are rounding
 
@@ -143,9 +142,9 @@ def laplace(
     exact = stage == "trajectories"
     forward: Predictor = trajectory_readings_forward if exact else collocation_readings
     backward: Predictor = trajectory_readings if exact else collocation_readings
-    anonymous = dataclasses.replace(data, names=())
+    anonymous = data.anonymous()
     estimate = free.start
-    scale = jnp.where(jnp.isfinite(free.spread), free.spread, WIDE)
+    scale = free.scale
     blocks, usable = _blocks(free, estimate, anonymous, settings, backward)
     if not bool(jnp.any(usable)):
         raise PinnsimError.of("E_FIT", "No culture could be solved from this model, so nothing is known about it.")
@@ -155,15 +154,8 @@ def laplace(
         through = (free, prior, anonymous, settings, forward, scale)
         matrix = exact_curvature(*through, nested=exact, progress=progress)
     elif len(free.names) <= dense:
-        parts = []
-        numbers = np.arange(len(free.names))
-        with tqdm(total=len(numbers), desc="uncertainty", unit="rate", disable=None if progress else True) as bar:
-            for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
-                # Always as many, so that one program serves: what is too many is computed twice.
-                part = _whitened(here, forward, jnp.asarray(np.resize(batch, _BATCH)))
-                parts.append(np.asarray(part)[: len(batch)])
-                bar.update(len(batch))
-        jacobian = np.concatenate(parts)
+        tangents = functools.partial(_whitened, here, forward)
+        jacobian = by_batches(tangents, len(free.names), BATCH, "uncertainty", progress)
         matrix = jacobian @ jacobian.T
     else:
         directions = min(rank + _EXTRA, len(free.names))
@@ -173,8 +165,7 @@ def laplace(
         basis = _orthonormal(_curved(here, forward, backward, once))
         matrix = np.asarray(basis) @ np.asarray(_curved(here, forward, backward, basis)).T
     values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    order = np.argsort(values)[::-1]
-    values, vectors = values[order], vectors[:, order]
+    values, vectors = values[::-1], vectors[:, ::-1]
     complete = full or len(free.names) <= dense
     if full:
         refuse_saddles(values, vectors, free.names)
@@ -182,17 +173,24 @@ def laplace(
         values = np.maximum(values, 0.0)
     if not complete:
         values, vectors = values[:rank], (np.asarray(basis).T @ vectors)[:, :rank]
-    told = np.abs(values) > _LEAST
     total = float(_total(model, prior, anonymous, settings, backward))
+    return posterior(free, values, vectors, total, complete=complete, failed=int(np.sum(~np.asarray(usable))))
+
+
+def posterior(
+    free: FreeVector, values: np.ndarray, vectors: np.ndarray, total: float, *, complete: bool = True, failed: int = 0
+) -> Laplace:
+    """The posterior of curvature `values` along `vectors` (largest first) where the objective is `total`, in nats."""
+    told = np.abs(values) > _LEAST
     return Laplace(
         free=free,
-        estimate=np.asarray(estimate),
-        scale=np.asarray(scale),
+        estimate=np.asarray(free.start),
+        scale=np.asarray(free.scale),
         eigenvalues=values[told],
         basis=vectors[:, told],
         complete=complete,
         evidence=-total - 0.5 * float(np.sum(np.log1p(values))),
-        failed=int(np.sum(~np.asarray(usable))),
+        failed=failed,
     )
 
 

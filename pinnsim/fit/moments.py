@@ -19,6 +19,7 @@ a likelihood; C. Gourieroux, A. Monfort and A. Trognon, Econometrica 52:681 (198
 """
 
 import dataclasses
+from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -30,12 +31,14 @@ from tqdm.auto import tqdm
 
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
-from pinnsim.fit.fit import draw_start
-from pinnsim.fit.objective import FAILED_CULTURE, Objective
-from pinnsim.fit.optimise import Lanes, Progress, Stage, evaluate, run_stage, with_parameters
+from pinnsim.errors import Problems
+from pinnsim.fit.fit import draw_start, run_stage_safely
+from pinnsim.fit.objective import FAILED_CULTURE, Objective, prior_costs
+from pinnsim.fit.optimise import Lanes, Stage, evaluate, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.schedule import learning_rates
+from pinnsim.fit.starts import kept_starts
+from pinnsim.fit.suits import check_species, species_at
 from pinnsim.observation import Observation
 from pinnsim.parameter import Parameter, resolve
 from pinnsim.perturbation import Perturbation
@@ -43,7 +46,7 @@ from pinnsim.shapes import Scalar
 from pinnsim.simulate import AbstractCovariance, AbstractInitial, LinearNoise, Outcome, linear_noise
 from pinnsim.simulate.initial import Bare
 from pinnsim.table import Table
-from pinnsim.tree import lane, stack
+from pinnsim.tree import brief, lane, stack
 
 _LEAST = 1e-12  # amount that stands for none
 
@@ -98,11 +101,15 @@ class ByMoments(eqx.Module):
 
 @dataclasses.dataclass(frozen=True)
 class MomentFit:
-    """Kept starts, (start, ...) on every array, best first; their objectives in nats; a row per start."""
+    """Kept starts, (start, ...) on every array, best first; their objectives in nats; a row per start; whether Ctrl-C
+    ended the fit (the best so far is kept)."""
+
+    __repr__ = brief
 
     models: MomentModel
     value: np.ndarray
     table: pd.DataFrame
+    interrupted: bool = False
 
     @property
     def best(self) -> MomentModel:
@@ -115,16 +122,8 @@ def moments_of(snapshots: Snapshots, table: Table) -> MomentData:
 
     **Raises** `E_GENE_UNMATCHED` for measured species that the model does not have, `E_PERTURB_...`.
     """
-    names = [[f"{gene}.{layer}" for gene in snapshots.genes] for layer in snapshots.layers]
-    missing = [name for row in names for name in row if name not in table.species]
     with Problems() as problems:
-        if missing:
-            shown = first(f"'{name}'{did_you_mean(name, table.species)}" for name in missing)
-            problems.add(
-                "E_GENE_UNMATCHED",
-                f"{len(missing)} measured species are not in the model ({shown}); select the genes that are, and name "
-                "layers as the model does.",
-            )
+        check_species(problems, snapshots, table)
     there, cells = snapshots.there, snapshots.cells()
     readings = snapshots.normalised().reshape(*there.shape, -1) * there[..., None]
     count = np.maximum(cells, 1)[..., None]
@@ -137,7 +136,7 @@ def moments_of(snapshots: Snapshots, table: Table) -> MomentData:
         mean=jnp.asarray(mean, dtype=float),
         covariance=jnp.asarray(np.einsum("ctni,ctnj->ctij", apart, apart) / count[..., None], dtype=float),
         exposure=jnp.asarray(np.where(cells > 0, cells / np.where(cells > 0, thin, 1.0), 1.0), dtype=float),
-        where=jnp.asarray([[table.species.index(name) for name in row] for row in names]),
+        where=jnp.asarray(species_at(snapshots, table)),
         perturbations=Perturbation.stack([treatment.resolve(table) for treatment in snapshots.treatments]),
     )
 
@@ -195,7 +194,7 @@ def moments_objective(
     """The objective of one model: `data` by moments and `prior`, in nats. First times are scored only where they are
     modelled (`settings.initial` is not "sample")."""
     cost, failed = moments_cost(*predicted_moments(resolve(model), data, settings), data, settings, match)
-    terms = {"data": cost, "prior": _prior_cost(model, prior)}
+    terms = {"data": cost, **prior_costs(model, prior, lambda _: "prior", ("prior",))}
     return Objective(terms["data"] + terms["prior"], terms, failed)
 
 
@@ -222,13 +221,16 @@ def fit_moments(
     plan: FitPlan | None = None,
     *,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
 ) -> MomentFit:
     """Fits means and covariances from many starts, which run as one program.
 
     **Arguments:** `plan`: its `trajectory_steps` at `trajectory_learning_rate`, starts, schedule and tolerances;
-    `initial="sample"` does not score first times.
+    `initial="sample"` does not score first times; `checkpoint`: a path; `<path>.moments.safetensors` is written during
+    the fit, and a fit of the same problem goes on from it.
 
-    **Raises** `E_FIT` when no start has a finite objective, and what `moments_of` raises.
+    **Raises** `E_FIT` when no start has a finite objective, `E_CKPT_MODEL` and `E_CKPT_CORRUPT` for a checkpoint of
+    another fit or a damaged one, and what `moments_of` raises.
     """
     plan, match = FitPlan() if plan is None else plan, ByMoments() if match is None else match
     data = moments_of(snapshots, prior.center.kinetics.table)
@@ -238,36 +240,17 @@ def fit_moments(
     rates = learning_rates(plan, plan.trajectory_learning_rate, plan.trajectory_steps)
     stage, settings = Stage("moments", match, rates, moments_objective), plan.settings()
     with tqdm(total=stage.steps, desc="moments", unit="step", disable=None if progress else True) as bar:
-
-        def shown(steps: int, now: Progress) -> None:
-            bar.update(steps - bar.n)
-            bar.set_postfix_str(f"best {float(jnp.min(now.best_value)):.1f} nats")
-
-        found = with_parameters(lanes, run_stage(lanes, stage, settings, None, 0, shown).best)
+        last, interrupted = run_stage_safely(lanes, stage, plan, checkpoint, bar, told={"match": str(match)})
+    if last is None:
+        raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
+    found = with_parameters(lanes, last.best)
     ended = evaluate(found, lanes.priors, lanes.data, settings, match, moments_objective)
     value, failed = np.asarray(ended.total), np.asarray(ended.failed)
     good = np.isfinite(value) & (failed == 0)
-    if not good.any():
-        raise PinnsimError.of(
-            "E_FIT",
-            f"None of the {plan.starts} starts could be solved at all times; narrow start_spread, or give the "
-            "instrument some noise.",
-        )
-    ranked = np.array(sorted(np.flatnonzero(good).tolist(), key=lambda k: value[k])[: plan.keep])
+    advice = "could be solved at all times; narrow start_spread, or give the instrument some noise."
+    ranked = kept_starts(value, good, np.zeros(plan.starts, int), plan, lambda _: advice)
     table = pd.DataFrame({"start": np.arange(plan.starts), "objective": value})
     table = table.assign(**{name: np.asarray(term) for name, term in ended.terms.items()})
     table["outcome"] = np.where(good, "done", np.where(failed > 0, "a population could not be solved", "not finite"))
     table["kept"] = np.isin(np.arange(plan.starts), ranked)
-    arrays, rest = eqx.partition(found, eqx.is_array)
-    return MomentFit(eqx.combine(jax.tree.map(lambda leaf: leaf[ranked], arrays), rest), value[ranked], table)
-
-
-def _prior_cost(model: MomentModel, prior: MomentPrior) -> Scalar:
-    """Negative log prior; fixed parameters cost nothing."""
-    trees = [jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array)) for tree in (model, prior.center, prior.spread)]
-    total = jnp.zeros(())
-    for value, center, spread in zip(*trees, strict=True):
-        free = spread > 0
-        z = jnp.where(free, (value - jax.lax.stop_gradient(center)) / jnp.where(free, spread, 1.0), 0.0)
-        total = total + 0.5 * jnp.sum(z**2)
-    return total
+    return MomentFit(lane(found, ranked), value[ranked], table, interrupted)

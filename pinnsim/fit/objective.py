@@ -7,8 +7,8 @@ unconstrained parameters (log-normal on rates), summed over the part of the mode
 `gate_penalty * gate * genes`, the price of learned corrections.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -43,20 +43,36 @@ class Objective(NamedTuple):
     failed: Int[Array, ""]
 
 
-def prior_terms(model: CellModel, prior: ModelPrior) -> Terms:
-    """Prior terms by part of the model; fixed parameters (spread 0) cost nothing."""
-    totals: Terms = {name: jnp.zeros(()) for name in ("kinetics", "network", "hidden", "observation", "residual")}
+def prior_deviates(model: Any, prior: Any) -> Iterator[tuple[str, Array]]:
+    """Name and `(value - center) / spread` of every array of unconstrained parameters; 0 for fixed ones (spread 0)."""
     trees = [
         jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))[0]
         for tree in (model, prior.center, prior.spread)
     ]
     for (path, value), (_, center), (_, spread) in zip(*trees, strict=True):
-        keys = path_name(path).split("/")
-        part = "observation" if keys[0] == "observation" else _PARTS.get(keys[1], "kinetics")
         free = spread > 0
-        z = jnp.where(free, (value - jax.lax.stop_gradient(center)) / jnp.where(free, spread, 1.0), 0.0)
-        totals[part] = totals[part] + 0.5 * jnp.sum(z**2)
+        yield (
+            path_name(path),
+            jnp.where(free, (value - jax.lax.stop_gradient(center)) / jnp.where(free, spread, 1.0), 0.0),
+        )
+
+
+def prior_costs(model: Any, prior: Any, part_of: Callable[[str], str], parts: tuple[str, ...]) -> Terms:
+    """What the prior costs, by part of the model: `part_of` tells the part of an array by its name."""
+    totals: Terms = {name: jnp.zeros(()) for name in parts}
+    for name, z in prior_deviates(model, prior):
+        totals[part_of(name)] = totals[part_of(name)] + 0.5 * jnp.sum(z**2)
     return totals
+
+
+def prior_terms(model: CellModel, prior: ModelPrior) -> Terms:
+    """Prior terms by part of a cell model."""
+    return prior_costs(model, prior, _part_of, ("kinetics", "network", "hidden", "observation", "residual"))
+
+
+def _part_of(name: str) -> str:
+    keys = name.split("/")
+    return "observation" if keys[0] == "observation" else _PARTS.get(keys[1], "kinetics")
 
 
 def trajectory_readings(model: CellModel, data: Cultures, settings: Settings) -> tuple[AllReadings, AllOutcomes]:

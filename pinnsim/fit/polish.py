@@ -26,6 +26,7 @@ from jaxtyping import Array
 from pinnsim.fit.cultures import Cultures
 from pinnsim.fit.objective import (
     FAILED_CULTURE,
+    prior_deviates,
     scored_readings,
     trajectory_readings,
     trajectory_readings_forward,
@@ -90,14 +91,7 @@ def residuals(model: CellModel, prior: ModelPrior, data: Cultures, settings: Set
     errors = jnp.where(scored, (safe - data.readings) / width, 0.0)
     failed = ~done & jnp.any(scored, axis=(1, 2))
     price = jnp.where(failed, np.sqrt(2.0 * FAILED_CULTURE), 0.0).astype(errors.dtype)
-    flags = trainable(model)
-    values, centers, spreads = (
-        jax.tree.leaves(eqx.filter(tree, flags)) for tree in (model, prior.center, prior.spread)
-    )
-    deviates = [
-        jnp.ravel(jnp.where(s > 0, (v - jax.lax.stop_gradient(c)) / jnp.where(s > 0, s, 1.0), 0.0))
-        for v, c, s in zip(values, centers, spreads, strict=True)
-    ]
+    deviates = [jnp.ravel(z) for _, z in prior_deviates(model, prior)]
     return jnp.concatenate([jnp.ravel(errors), price, *deviates])
 
 

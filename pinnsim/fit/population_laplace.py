@@ -13,6 +13,7 @@ Sources: N. N. Schraudolph, Neural Computation 14:1723 (2002), generalised Gauss
 Computation 4:415 (1992), evidence and effective parameters.
 """
 
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
@@ -20,21 +21,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from tqdm.auto import tqdm
 
 from pinnsim.errors import PinnsimError
+from pinnsim.fit.curvature import by_batches
 from pinnsim.fit.free import FreeVector, Vector, free_vector
-from pinnsim.fit.laplace import Laplace
+from pinnsim.fit.laplace import BATCH, Laplace, posterior
 from pinnsim.fit.match import AbstractMatch, ByLikelihood
 from pinnsim.fit.objective import Objective
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.population import PopulationModel, PopulationPrior
 from pinnsim.fit.snapshots import Populations, population_costs, simulate_populations, snapshot_objective
 from pinnsim.parameter import resolve
-
-_WIDE = 100.0  # what a free parameter without a prior counts as: sd of its unconstrained number
-_BATCH = 32  # tangents that go through the model side by side
-_LEAST = 1e-10  # eigenvalues below it are rounding
 
 
 class _Here(NamedTuple):
@@ -71,19 +68,7 @@ def laplace_snapshots(
     here, ended = _prepared(model, prior, data, match, plan)
     matrix, _ = _curvature(here, progress)
     values, vectors = np.linalg.eigh(matrix)
-    order = np.argsort(values)[::-1]
-    values, vectors = np.maximum(values[order], 0.0), vectors[:, order]
-    told = values > _LEAST
-    return Laplace(
-        free=here.free,
-        estimate=np.asarray(here.vector),
-        scale=np.asarray(here.scale),
-        eigenvalues=values[told],
-        basis=vectors[:, told],
-        complete=True,
-        evidence=-float(ended.total) - 0.5 * float(np.sum(np.log1p(values))),
-        failed=0,
-    )
+    return posterior(here.free, np.maximum(values[::-1], 0.0), vectors[:, ::-1], float(ended.total))
 
 
 def polish_snapshots(
@@ -137,8 +122,7 @@ def _prepared(
             "take the spread over refitted random parts of the cells.",
         )
     free = free_vector(model, prior)
-    scale = jnp.where(jnp.isfinite(free.spread), free.spread, _WIDE)
-    here = _Here(free, free.start, scale, data, plan.settings(), match)
+    here = _Here(free, free.start, free.scale, data, plan.settings(), match)
     ended = _ended(model, prior, here)
     if int(ended.failed) or not np.isfinite(float(ended.total)):
         raise PinnsimError.of(
@@ -150,14 +134,8 @@ def _prepared(
 
 def _curvature(here: _Here, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """B, (free, free), and the slope of the data's cost, (free,), in prior standard deviations."""
-    numbers, parts = np.arange(len(here.free.names)), []
-    with tqdm(total=len(numbers), desc="uncertainty", unit="rate", disable=None if progress else True) as bar:
-        for batch in np.array_split(numbers, -(-len(numbers) // _BATCH)):
-            # Always as many, so that one program serves: what is too many is computed twice.
-            got = _columns(here, jnp.asarray(np.resize(batch, _BATCH)))
-            parts.append([np.asarray(part)[: len(batch)] for part in got])
-            bar.update(len(batch))
-    effects, curved, slope = (np.concatenate(part) for part in zip(*parts, strict=True))
+    columns = functools.partial(_columns, here)
+    effects, curved, slope = by_batches(columns, len(here.free.names), BATCH, "uncertainty", progress)
     matrix = effects @ curved.T
     return 0.5 * (matrix + matrix.T), slope
 

@@ -24,7 +24,6 @@ Sources: C. R. Rao, Proc. Camb. Phil. Soc. 44:50 (1948), score tests; B. Devlin 
 genomic control; Y. Benjamini and Y. Hochberg, J. R. Stat. Soc. B 57:289 (1995).
 """
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -76,8 +75,7 @@ def propose_edges(
     names = list(table.regulators) if candidates is None else list(candidates)
     index = _positions(model, names)
     follow = along or ("fitted" if solved(plan) else "measured")
-    anonymous = dataclasses.replace(data, names=())
-    found = score_tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")
+    found = score_tests(model, prior, data.anonymous(), plan.settings(), index, follow == "fitted")
     z, strength, error, told = (np.asarray(a) for a in found[:-1])
     source, target = _candidates(model, names, told)
     if not source.size:
@@ -119,9 +117,8 @@ def listed_edges(
     """
     promoter: Any = model.kinetics.promoter
     follow = along or ("fitted" if solved(plan) else "measured")
-    anonymous = dataclasses.replace(data, names=())
     index = jnp.zeros(1, dtype=int)  # any candidate: only what belongs to the genes is read
-    sd = np.asarray(score_tests(model, prior, anonymous, plan.settings(), index, follow == "fitted")[-1])
+    sd = np.asarray(score_tests(model, prior, data.anonymous(), plan.settings(), index, follow == "fitted")[-1])
     marked = [jnp.full(leaf.shape, k + 1.0) for k, leaf in enumerate(own_numbers(model))]
     strength = promoter.strength if isinstance(promoter, Promoter) else promoter.weight.raw
     number = next(k for k, leaf in enumerate(own_numbers(model)) if leaf is strength)

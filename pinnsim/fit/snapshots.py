@@ -19,21 +19,22 @@ from jaxtyping import Array, Float, Int, UInt32
 from tqdm.auto import tqdm
 
 from pinnsim.data.snapshots import Snapshots
-from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
+from pinnsim.errors import Problems, first
 from pinnsim.fit.cultures import collocation_grid
 from pinnsim.fit.fit import draw_start, run_stage_safely
 from pinnsim.fit.match import AbstractMatch, feature
-from pinnsim.fit.objective import FAILED_CULTURE, Objective
+from pinnsim.fit.objective import FAILED_CULTURE, Objective, prior_costs
 from pinnsim.fit.optimise import Lanes, Stage, evaluate, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.population import PopulationModel, PopulationPrior, cell_keys
 from pinnsim.fit.schedule import learning_rates
-from pinnsim.fit.suits import check_snapshots, flags, needs_two_cells
+from pinnsim.fit.starts import kept_starts
+from pinnsim.fit.suits import check_snapshots, check_species, flags, needs_two_cells, species_at
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key
 from pinnsim.table import Table
-from pinnsim.tree import brief, digest, lane, path_name, stack
+from pinnsim.tree import brief, digest, lane, stack
 
 
 class Populations(eqx.Module):
@@ -96,16 +97,8 @@ def populations(
     **Raises** `E_GENE_UNMATCHED` for measured species that the model does not have, `E_DATA_EMPTY` where a condition
     has no cells at its first time, `E_PERTURB_...`.
     """
-    names = [[f"{gene}.{layer}" for gene in snapshots.genes] for layer in snapshots.layers]
-    missing = [name for row in names for name in row if name not in table.species]
     with Problems() as problems:
-        if missing:
-            shown = first(f"'{name}'{did_you_mean(name, table.species)}" for name in missing)
-            problems.add(
-                "E_GENE_UNMATCHED",
-                f"{len(missing)} measured species are not in the model ({shown}); select the genes that are, and name "
-                "layers as the model does.",
-            )
+        check_species(problems, snapshots, table)
         empty = [name for name, n in zip(snapshots.conditions, snapshots.cells()[:, 0], strict=True) if n == 0]
         if empty:
             problems.add("E_DATA_EMPTY", f"conditions {first(empty)} have no cells at their first time to start from.")
@@ -126,7 +119,7 @@ def populations(
         exposure=jnp.asarray(snapshots.exposure, dtype=float),
         seeds=jnp.asarray(np.stack(seeds), dtype=float),
         keys=jnp.asarray(np.broadcast_to(keys, (len(seeds), *keys.shape))),
-        where=jnp.asarray([[table.species.index(name) for name in row] for row in names]),
+        where=jnp.asarray(species_at(snapshots, table)),
         unit=jnp.asarray(np.where(unit > 0, unit, 1.0), dtype=float),
         perturbations=acting,
         grid=jnp.asarray(grid, dtype=float),
@@ -158,7 +151,8 @@ def snapshot_objective(
     population = resolve(model)
     simulated, arrived = simulate_populations(population, data)
     costs, failed = population_costs(population, simulated, arrived, data, settings, match)
-    terms = {"data": jnp.sum(costs), **_prior_costs(model, prior)}
+    told = prior_costs(model, prior, lambda name: name.split("/")[0], ("kinetics", "begin", "push", "observations"))
+    terms = {"data": jnp.sum(costs), **told}
     return Objective(sum(terms.values(), jnp.zeros(())), terms, jnp.sum(failed, dtype=int))
 
 
@@ -280,21 +274,10 @@ def _collected(
     outcome = np.where(good, "done", np.where(failed > 0, "a population could not be matched", "not finite"))
     start = np.arange(len(value)) % plan.starts
     table = pd.DataFrame({"group": group, "start": start, "objective": value, **terms, "outcome": outcome})
-    ranked: list[int] = []
-    for number in np.unique(group):
-        here = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
-        if not here:
-            raise PinnsimError.of(
-                "E_FIT",
-                f"None of the {plan.starts} starts of problem {number} could be simulated and matched to the end; "
-                "narrow start_spread, or raise substeps.",
-            )
-        ranked += here
-    chosen = np.array(ranked)
+    advice = "could be simulated and matched to the end; narrow start_spread, or raise substeps."
+    chosen = kept_starts(value, good, group, plan, lambda _: advice)
     table["kept"] = np.isin(np.arange(len(value)), chosen)
-    arrays, rest = eqx.partition(models, eqx.is_array)
-    kept = eqx.combine(jax.tree.map(lambda leaf: leaf[chosen], arrays), rest)
-    return SnapshotFit(kept, value[chosen], group[chosen], table, interrupted=interrupted)
+    return SnapshotFit(lane(models, chosen), value[chosen], group[chosen], table, interrupted=interrupted)
 
 
 @eqx.filter_jit
@@ -313,18 +296,3 @@ def _drawn(data: Populations, key: Array, done: Array, count: int) -> Population
         )
 
     return jax.vmap(one)(data)
-
-
-def _prior_costs(model: PopulationModel, prior: PopulationPrior) -> dict[str, Array]:
-    """Negative log prior by part of the model; fixed parameters cost nothing."""
-    totals = {name: jnp.zeros(()) for name in ("kinetics", "begin", "push", "observations")}
-    trees = [
-        jax.tree_util.tree_flatten_with_path(eqx.filter(tree, eqx.is_inexact_array))[0]
-        for tree in (model, prior.center, prior.spread)
-    ]
-    for (path, value), (_, center), (_, spread) in zip(*trees, strict=True):
-        free = spread > 0
-        z = jnp.where(free, (value - jax.lax.stop_gradient(center)) / jnp.where(free, spread, 1.0), 0.0)
-        part = path_name(path).split("/")[0]
-        totals[part] = totals[part] + 0.5 * jnp.sum(z**2)
-    return totals

@@ -1,4 +1,6 @@
-"""Why and where starts failed, and which parameters sit at a bound: the words of the table of starts."""
+"""Which starts are kept, why and where the others failed, and which parameters sit at a bound."""
+
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -6,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array
 
+from pinnsim.errors import PinnsimError
 from pinnsim.fit.cultures import Cultures
 from pinnsim.fit.free import free_vector
 from pinnsim.fit.objective import Objective, start_of
@@ -21,6 +24,22 @@ from pinnsim.tree import lane
 
 NEAR = 0.01  # share of a bound's width within which a parameter sits at it
 _SHOWN = 3  # names that are written out
+
+
+def kept_starts(
+    value: np.ndarray, good: np.ndarray, group: np.ndarray, plan: FitPlan, why: Callable[[int], str]
+) -> np.ndarray:
+    """Lanes of the best `plan.keep` good starts of every group, best first within each.
+
+    **Raises** `E_FIT`, with the words of `why(group)`, where a group has no good start.
+    """
+    chosen: list[int] = []
+    for number in np.unique(group).tolist():
+        ranked = sorted(np.flatnonzero((group == number) & good).tolist(), key=lambda k: value[k])[: plan.keep]
+        if not ranked:
+            raise PinnsimError.of("E_FIT", f"None of the {plan.starts} starts of problem {number} {why(number)}")
+        chosen += ranked
+    return np.array(chosen)
 
 
 def reasons(lanes: Lanes, names: list[tuple[str, ...]], ended: Objective, plan: FitPlan) -> pd.DataFrame:

@@ -8,8 +8,9 @@ import equinox as eqx
 import numpy as np
 
 from pinnsim.data.snapshots import Snapshots
-from pinnsim.errors import Problems, first, warn
+from pinnsim.errors import Problems, did_you_mean, first, warn
 from pinnsim.observation import ArrayReadout, NegativeBinomial, Observation, Poisson, ZeroInflated
+from pinnsim.table import Table
 
 _LOGS = ("log2", "log1p")
 _LOW = 20.0  # numbers that are not whole and stay below it look like logarithms
@@ -69,6 +70,27 @@ def check_snapshots(problems: Problems, observations: tuple[Observation, ...], s
         )
     for k, one in enumerate(observations):
         check_suits(problems, one, snapshots.values[there][:, k], snapshots.scale, f"layer '{layers[k]}'")
+
+
+def check_species(problems: Problems, snapshots: Snapshots, table: Table) -> None:
+    """Adds `E_GENE_UNMATCHED` for measured species that a model with this `table` does not have."""
+    missing = [name for row in _species(snapshots) for name in row if name not in table.species]
+    if missing:
+        shown = first(f"'{name}'{did_you_mean(name, table.species)}" for name in missing)
+        problems.add(
+            "E_GENE_UNMATCHED",
+            f"{len(missing)} measured species are not in the model ({shown}); select the genes that are, and name "
+            "layers as the model does.",
+        )
+
+
+def species_at(snapshots: Snapshots, table: Table) -> np.ndarray:
+    """Where measured species are in the state of a model with this `table`, (layer, gene)."""
+    return np.array([[table.species.index(name) for name in row] for row in _species(snapshots)])
+
+
+def _species(snapshots: Snapshots) -> list[list[str]]:
+    return [[f"{gene}.{layer}" for gene in snapshots.genes] for layer in snapshots.layers]
 
 
 def flags(snapshots: Snapshots) -> tuple[str, ...]:

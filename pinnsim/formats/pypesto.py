@@ -85,11 +85,8 @@ def to_pypesto(problem: Target, *, width: float = 6.0, start_width: float = 2.0,
 @eqx.filter_jit
 def _value_and_slope(problem: Target, vector: Vector) -> tuple[Array, Array]:
     """Everything but the prior, and its gradient."""
-    free = problem.free
-    known = jnp.isfinite(free.spread)
 
     def cost(vector: Vector) -> Scalar:
-        z = jnp.where(known, (vector - free.center) / jnp.where(known, free.spread, 1.0), 0.0)
-        return problem(vector).total - 0.5 * jnp.sum(z**2)
+        return problem(vector).total - problem.free.prior_cost(vector)
 
     return jax.value_and_grad(cost)(vector)

@@ -287,7 +287,11 @@ def _stationary(generator: scipy.sparse.csc_matrix) -> np.ndarray:
         # Relative to one cell, the rest solves a regular system; from the likeliest cell no tail is lost.
         rest = np.delete(np.arange(size), anchor)
         p = np.ones(size)
-        p[rest] = scipy.sparse.linalg.spsolve(generator[rest][:, rest], -generator[rest][:, [anchor]].toarray().ravel())
+        # Without pivots every term of the elimination has one sign (an M-matrix), so far tails keep their digits.
+        factors = scipy.sparse.linalg.splu(
+            -generator[rest][:, rest], "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+        )
+        p[rest] = factors.solve(generator[rest][:, [anchor]].toarray().ravel())
         p = np.maximum(p, 0.0)
         p /= p.sum()
         anchor = int(p.argmax())
