@@ -354,7 +354,12 @@ def picture(scores: list[tuple[Split, dict[str, np.ndarray], dict[str, Any]]]) -
             one = score[name]
             top.barh(k, one["distance"], color=BLUE if name == MODEL else GREY)
             top.plot([one["lo"], one["hi"]], [k, k], color="black", lw=1.0)
-        top.axvspan(*(score["floor"][end] for end in ("lo", "hi")), color=CYCLE[2], alpha=0.3, label="halves of the held-out cells")
+        top.axvspan(
+            *(score["floor"][end] for end in ("lo", "hi")),
+            color=CYCLE[2],
+            alpha=0.3,
+            label="halves of the held-out cells",
+        )
         top.set_yticks(range(len(names)), names)
         top.invert_yaxis()
         top.set(xlabel="energy distance to the held-out cells (lines: 95 %)")

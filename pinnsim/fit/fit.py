@@ -127,13 +127,14 @@ def fit_groups(
                 kept = final.best if part is None else final.parameters
                 lanes = lanes._replace(models=stage.leave(with_parameters(working, kept)))
                 history[stage.name] = np.asarray(final.best_value if part is None else final.value)
-    if interrupted and not history:
-        raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
-    notes: tuple[str, ...] = ()
-    if plan.polish_steps and not interrupted:
-        lanes, value, notes = polished(lanes, plan)
-        if value is not None:
-            history["polish"] = value
+        if interrupted and not history:
+            raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
+        notes: tuple[str, ...] = ()
+        if plan.polish_steps and not interrupted:
+            bar.set_postfix_str(f"polish, up to {plan.polish_steps} steps at once")
+            lanes, value, notes = polished(lanes, plan)
+            if value is not None:
+                history["polish"] = value
     predict = trajectory_readings if solved(plan) else collocation_readings
     ended = evaluate(lanes.models, lanes.priors, lanes.data, plan.settings(), predict)
     group = np.repeat(np.arange(len(priors)), plan.starts)

@@ -120,7 +120,7 @@ def flags(snapshots: Snapshots) -> tuple[str, ...]:
     empty = [name for c, name in enumerate(snapshots.conditions) if not there[c, 1:].any()]
     if empty:
         found.append(
-            f"E_DATA_EMPTY: {len(empty)} of {len(snapshots.conditions)} conditions have no cells after their first "
+            f"W_DATA_EMPTY: {len(empty)} of {len(snapshots.conditions)} conditions have no cells after their first "
             f"time ({first(empty)}); nothing of them was matched."
         )
     return tuple(found)
