@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 USAGE, DATA, SOLVER = 2, 3, 4
 
@@ -172,6 +173,14 @@ class Problems:
         """Note every problem of an error that was caught."""
         for problem in error.problems:
             self.add(problem.code, problem.message)
+
+    def attempt(self, work: Callable[[], Any]) -> Any:
+        """What `work()` gives, or `None` with its problems noted beside the others."""
+        try:
+            return work()
+        except PinnsimError as error:
+            self.absorb(error)
+            return None
 
     def raise_any(self) -> None:
         """Raise one `PinnsimError` with everything noted so far, if there is anything."""

@@ -11,6 +11,7 @@ Paths are relative to the file. Unknown keys are refused, with the closest known
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -125,40 +126,50 @@ def load_project(path: str | Path, **replaced: object) -> Project:
 
 
 def assemble(config: ProjectConfig, folder: Path) -> Project:
-    """Reads what a configuration names; relative paths start at `folder`."""
-    measured, network = _read_data(config, folder)
-    measured = dataclasses.replace(measured, treatments=_treatments(config, measured))
+    """Reads what a configuration names; relative paths start at `folder`. Tells the problems of all files at once."""
+    with Problems() as problems:
+        read = problems.attempt(lambda: _read_data(config.data, folder))
+        path = config.network.path
+        listed = None if path is None else problems.attempt(lambda: Network.read(folder / path))
+        edits = {name: problems.attempt(functools.partial(Treatment.parse, t)) for name, t in config.treatments.items()}
+        genes = () if read is None else read[0].genes
+        prior = problems.attempt(lambda: _prior(config, folder, genes))
+        if read is None:
+            problems.raise_any()
+        measured, own = read
+        treatments = _treatments(problems, edits, measured)
+        known, lenient = own if listed is None else listed, config.network.allow_missing
+        network = problems.attempt(lambda: known.restrict(genes, allow_missing=lenient))
+    measured = dataclasses.replace(measured, treatments=treatments)
     dataset = measured.mean() if config.data.replicates == "mean" else measured
     if config.data.measured_sd == "ignore":
         dataset = dataclasses.replace(dataset, sd=np.full_like(dataset.sd, np.nan))
+    return Project(config, measured, dataset, network, prior)
+
+
+def _prior(config: ProjectConfig, folder: Path, genes: tuple[str, ...]) -> KineticPrior:
     table = config.prior.half_lives
-    prior = half_life_prior(
+    return half_life_prior(
         None if table is None else folder / table,
-        dataset.genes,
+        genes,
         config.prior.organism,
         config.model.time_unit,
         table_unit=config.prior.unit,
         log_sd=config.prior.log_sd,
     )
-    return Project(config, measured, dataset, network, prior)
 
 
-def _read_data(config: ProjectConfig, folder: Path) -> tuple[Dataset, Network]:
-    data = config.data
+def _read_data(data: DataConfig, folder: Path) -> tuple[Dataset, Network]:
+    """The data set and its own network, without an edge of tables."""
     if [data.name, data.tidy, data.wide].count(None) != 2:
         raise PinnsimError.of(
             "E_CONFIG_VALUE",
             "[data] needs exactly one of name, tidy and wide; see 'pinnsim fit --help' for an example of each.",
         )
     if data.name is not None:
-        dataset, network = load(data.name)
-    else:
-        dataset = _read_table(data, folder)
-        if config.network.path is None:
-            return dataset, Network.empty(dataset.genes)
-    if config.network.path is not None:
-        network = Network.read(folder / config.network.path)
-    return dataset, network.restrict(dataset.genes, allow_missing=config.network.allow_missing)
+        return load(data.name)
+    dataset = _read_table(data, folder)
+    return dataset, Network.empty(dataset.genes)
 
 
 def _read_table(data: DataConfig, folder: Path) -> Dataset:
@@ -198,18 +209,17 @@ def _read_table(data: DataConfig, folder: Path) -> Dataset:
     )
 
 
-def _treatments(config: ProjectConfig, dataset: Dataset) -> tuple[Treatment, ...]:
+def _treatments(problems: Problems, edits: dict[str, Treatment | None], dataset: Dataset) -> tuple[Treatment, ...]:
     """What the data say of each condition, and what the file adds ("*" for every condition)."""
     added = {name: NONE for name in dataset.conditions}
-    with Problems() as problems:
-        for name, text in config.treatments.items():
-            if name != "*" and name not in added:
-                problems.add(
-                    "E_CONDITION_UNKNOWN",
-                    f"[treatments] names '{name}'{did_you_mean(name, added)}, but the conditions are "
-                    f'{", ".join(added)} (or "*" for all).',
-                )
-                continue
-            for condition in dataset.conditions if name == "*" else (name,):
-                added[condition] = added[condition] + Treatment.parse(text)
+    for name, treatment in edits.items():
+        if name != "*" and name not in added:
+            problems.add(
+                "E_CONDITION_UNKNOWN",
+                f"[treatments] names '{name}'{did_you_mean(name, added)}, but the conditions are "
+                f'{", ".join(added)} (or "*" for all).',
+            )
+            continue
+        for condition in dataset.conditions if name == "*" else (name,):
+            added[condition] = added[condition] + (treatment or NONE)
     return tuple(given + added[name] for name, given in zip(dataset.conditions, dataset.treatments, strict=True))

@@ -1,7 +1,7 @@
 """`pinnsim simulate`: a model under treatments, from rest or from a first sample, by any method."""
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -147,8 +147,8 @@ def simulate(
             problems.add("E_USAGE", "--from sample needs --data CONFIG.toml and --condition NAME: whose sample it is.")
         if beginning != Beginning.SAMPLE and (data is not None or condition is not None):
             problems.add("E_USAGE", "--data and --condition name a first sample; add --from sample, or leave them out.")
-        moments = _noted(lambda: read_times(times), problems)
-        lanes = [_noted(partial(Treatment.parse, text), problems) for text in treatment or []]
+        moments = problems.attempt(lambda: read_times(times))
+        lanes = [problems.attempt(partial(Treatment.parse, text)) for text in treatment or []]
     check_folder(out.parent)
     chosen: Sequence[Model]
     if (system := read_system(model)) is not None:
@@ -183,15 +183,6 @@ def simulate(
         typer.echo("Nothing was written; --keep-failed keeps what is done.", err=True)
     failed.raise_any()
     typer.echo(f"Next: pinnsim report {out.parent}")
-
-
-def _noted(read: Callable[[], Any], problems: Problems) -> Any:
-    """What `read()` gives, or its problems beside the others."""
-    try:
-        return read()
-    except PinnsimError as error:
-        problems.absorb(error)
-        return None
 
 
 def _initial(
