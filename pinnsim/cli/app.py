@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from pinnsim import __version__
+from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
 from pinnsim.cli.fit import fit
 from pinnsim.cli.others import demo, doctor, experiment
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, check, fit, score, simulate, report, doctor, experiment):
+for verb in (demo, init, check, fit, score, simulate, report, doctor, experiment, schema):
     app.command()(verb)
 
 
