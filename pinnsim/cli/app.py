@@ -16,6 +16,7 @@ import typer
 from pinnsim import __version__
 from pinnsim.cli.fit import fit
 from pinnsim.cli.others import demo, doctor, experiment
+from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
 from pinnsim.cli.simulate import simulate
@@ -33,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, fit, score, simulate, report, doctor, experiment):
+for verb in (demo, fit, score, simulate, push, report, doctor, experiment):
     app.command()(verb)
 
 
