@@ -18,6 +18,7 @@ from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
 from pinnsim.cli.fit import fit
 from pinnsim.cli.others import demo, doctor, experiment
+from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
 from pinnsim.cli.simulate import simulate
@@ -35,7 +36,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, init, check, fit, score, simulate, report, doctor, experiment, schema):
+for verb in (demo, init, check, fit, score, simulate, push, report, doctor, experiment, schema):
     app.command()(verb)
 
 

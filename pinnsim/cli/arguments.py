@@ -40,8 +40,8 @@ def read_project(path: Path, **fit: int | None) -> "Project":
     return assemble(config, path.parent)
 
 
-def read_times(text: str) -> "np.ndarray":
-    """Times from `start:stop:step` (the stop included where a step meets it) or a list `0,5,10`.
+def read_times(text: str, option: str = "--times") -> "np.ndarray":
+    """Times, or other numbers, from `start:stop:step` (the stop included where a step meets it) or a list `0,5,10`.
 
     **Raises:** `E_USAGE` for other text, `E_SIZE` for more times than anyone can want.
     """
@@ -54,16 +54,16 @@ def read_times(text: str) -> "np.ndarray":
     except InvalidOperation:
         numbers = []
     if not numbers or not all(number.is_finite() for number in numbers) or (":" in text and len(numbers) != 3):
-        raise PinnsimError.of("E_USAGE", f"--times '{text}' cannot be read; {form}.")
+        raise PinnsimError.of("E_USAGE", f"{option} '{text}' cannot be read; {form}.")
     if ":" not in text:
         return np.array([float(number) for number in numbers])
     start, stop, step = numbers
     if step <= 0 or stop <= start:
-        raise PinnsimError.of("E_USAGE", f"--times '{text}' needs start < stop and step > 0; {form}.")
+        raise PinnsimError.of("E_USAGE", f"{option} '{text}' needs start < stop and step > 0; {form}.")
     # In decimals 0.1 is a tenth, so that 0:1:0.1 ends at 1.
     count = math.floor((stop - start) / step) + 1
     if count > MOST_TIMES:
-        raise PinnsimError.of("E_SIZE", f"--times '{text}' are {count:.2e} times, limit {MOST_TIMES:.0e}.")
+        raise PinnsimError.of("E_SIZE", f"{option} '{text}' are {count:.2e} numbers, limit {MOST_TIMES:.0e}.")
     return np.array([float(start + number * step) for number in range(count)])
 
 

@@ -2,6 +2,7 @@
 there by itself, and what changes as a knob is turned."""
 
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
+from pinnsim.landscape.agreement import EnsembleMap, ensemble_map
 from pinnsim.landscape.attractors import Attractors, find_attractors
 from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
 from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
@@ -13,33 +14,45 @@ from pinnsim.landscape.continuation import (
     fold_curve,
     switch_branch,
 )
-from pinnsim.landscape.critical import CriticalDuration, critical_duration
+from pinnsim.landscape.critical import CriticalDose, CriticalDuration, Switch, critical_dose, critical_duration
 from pinnsim.landscape.cycles import Cycle, shoot
+from pinnsim.landscape.fate_map import Border, FateMap, fate_map
+from pinnsim.landscape.fates import Fates, fate_probabilities
 from pinnsim.landscape.first_passage import Line, line
 from pinnsim.landscape.fokker_planck import Grid, fokker_planck
+from pinnsim.landscape.members import Kept, MemberValleys
 from pinnsim.landscape.noise import additive, chemical
 from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
 from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
+from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
+from pinnsim.landscape.verdict import Verdict
 
 __all__ = [
     "ActionPath",
     "Attractors",
     "Barrier",
     "BirthDeath",
+    "Border",
     "Branch",
     "Coordinate",
+    "CriticalDose",
     "CriticalDuration",
     "Cycle",
     "EnergyPath",
+    "EnsembleMap",
+    "FateMap",
+    "Fates",
     "FoldCurve",
     "Grid",
+    "Kept",
     "Line",
+    "MemberValleys",
     "MinimumAction",
     "OrnsteinUhlenbeck",
     "Potential",
@@ -47,7 +60,9 @@ __all__ = [
     "Push",
     "RareRate",
     "SpecialPoint",
+    "Switch",
     "System",
+    "Verdict",
     "action_of",
     "additive",
     "barrier_table",
@@ -55,9 +70,13 @@ __all__ = [
     "birth_death_law",
     "chemical",
     "continuation",
+    "critical_dose",
     "critical_duration",
     "dose",
     "energy_path",
+    "ensemble_map",
+    "fate_map",
+    "fate_probabilities",
     "find_attractors",
     "fixed_points",
     "fokker_planck",
@@ -68,6 +87,7 @@ __all__ = [
     "ornstein_uhlenbeck",
     "parameter",
     "principal_components",
+    "proportion_interval",
     "push",
     "shoot",
     "switch_branch",

@@ -185,17 +185,17 @@ def find_attractors(
     circles = np.full(len(begin), -1)
     cycles: list[Cycle] = []
     # All starts are followed; those that are not at rest by then go on for longer, watched for a cycle.
-    ends, _, solved, _ = _follow_all(kinetics, acting, method, begin, span, size)
-    arrives = np.array([_arrival(points, end) if ok else -1 for end, ok in zip(ends, solved, strict=True)])
+    ends, _, solved, _ = follow_all(kinetics, acting, method, begin, span, size)
+    arrives = np.array([arrival(points, end) if ok else -1 for end, ok in zip(ends, solved, strict=True)])
     motion = np.where(solved, SETTLED, FAILED).astype(object)
     late = np.flatnonzero(solved & (arrives < 0))
     if len(late):
         # An attractor may be slower than the default state made believe.
         span_left = max(_LONGER * span, _LIFETIMES / points.slowest_rate())
-        ends[late], turning, still_solved, periods = _follow_all(kinetics, acting, method, ends[late], span_left, size)
+        ends[late], turning, still_solved, periods = follow_all(kinetics, acting, method, ends[late], span_left, size)
         for k, round_, ok, period in zip(late, turning, still_solved, periods, strict=True):
             circles[k] = _circle(kinetics, acting, ends[k], period, cycles) if ok and round_ else -1
-            arrives[k] = _arrival(points, ends[k]) if ok and not round_ else -1
+            arrives[k] = arrival(points, ends[k]) if ok and not round_ else -1
             motion[k] = FAILED if not ok else CYCLE if round_ else SETTLED if arrives[k] >= 0 else MOVING
     guesses = probes_of(begin[:probes], points)
     if points.free.sum() <= _LARGE:
@@ -225,11 +225,11 @@ def follow(
     kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the flow brings states within `span`, (state, species), and whether each could be solved."""
-    ends, _, solved, _ = _follow_all(kinetics, acting, method, states, span, chunk_size(len(states), 16))
+    ends, _, solved, _ = follow_all(kinetics, acting, method, states, span, chunk_size(len(states), 16))
     return ends, solved
 
 
-def _follow_all(
+def follow_all(
     kinetics: AbstractKinetics, acting: Perturbation, method: ODE, states: np.ndarray, span: float, size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """For each state: where it is after `span`, whether it goes round by then, whether it could be solved, and the
@@ -262,7 +262,7 @@ def _follow(
     return jax.lax.map(jax.vmap(one), states)
 
 
-def _arrival(points: FixedPoints, end: np.ndarray) -> int:
+def arrival(points: FixedPoints, end: np.ndarray) -> int:
     """The attractor at which the flow has ended, or -1."""
     number = points.nearest(end)
     number = points.polish(end) if number is None else number

@@ -1,6 +1,7 @@
 """Pictures: every function takes values and returns matplotlib axes; `save` writes and closes the figure."""
 
 from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
+from pinnsim.plot.fate_map import fate_map_panel
 from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
 from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.perturbations import knockout_heatmap
@@ -14,6 +15,7 @@ __all__ = [
     "Mark",
     "bifurcation_diagram",
     "dose_duration_map",
+    "fate_map_panel",
     "fit_panels",
     "knockout_heatmap",
     "landscape_2d",

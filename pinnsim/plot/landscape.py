@@ -154,8 +154,8 @@ def dose_duration_map(
     shades = [BLUE, ORANGE, PINK, SKY, "#009E73", "#F0E442"]
     palette: list[Any] = [PALE, *(_lighter(shades[k % len(shades)]) for k in range(len(names)))]
     ax.pcolormesh(
-        _edges(x),
-        _edges(y),
+        cell_edges(x),
+        cell_edges(y),
         codes.T,
         cmap=ListedColormap(palette),
         norm=BoundaryNorm(np.arange(-1.5, len(names)), len(palette)),
@@ -173,8 +173,8 @@ def dose_duration_map(
     if critical is not None:
         ax.plot(*(np.asarray(c, float) for c in critical), color=INK, linewidth=2)
         handles.append(Line2D([], [], color=INK, linewidth=2, label="critical duration"))
-    ax.set_xlim(*_edges(x)[[0, -1]])
-    ax.set_ylim(*_edges(y)[[0, -1]])
+    ax.set_xlim(*cell_edges(x)[[0, -1]])
+    ax.set_ylim(*cell_edges(y)[[0, -1]])
     ax.set_xlabel(with_unit(dose_label, dose_unit))
     ax.set_ylabel(with_unit("duration of the push", time_unit))
     ax.set_title(titled(title, simulated))
@@ -245,7 +245,7 @@ def _legend(paths: Sequence[Course], marks: Sequence[Mark], flow: bool) -> list[
     return handles
 
 
-def _edges(centers: np.ndarray) -> np.ndarray:
+def cell_edges(centers: np.ndarray) -> np.ndarray:
     """Cell edges around increasing centres; one cell of width 1 around a single one."""
     if len(centers) == 1:
         return centers[0] + np.array([-0.5, 0.5])
