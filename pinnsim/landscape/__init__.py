@@ -4,6 +4,7 @@ there by itself, and what changes as a knob is turned."""
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.attractors import Attractors, find_attractors
 from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
+from pinnsim.landscape.basins import Assignment, BasinVolumes, assign, basin_volumes
 from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
 from pinnsim.landscape.continuation import (
     Branch,
@@ -15,6 +16,7 @@ from pinnsim.landscape.continuation import (
 )
 from pinnsim.landscape.critical import CriticalDuration, critical_duration
 from pinnsim.landscape.cycles import Cycle, shoot
+from pinnsim.landscape.edges import AxisEdge, EdgeDistance, distance_along, distance_to_edge, edge_points
 from pinnsim.landscape.first_passage import Line, line
 from pinnsim.landscape.fokker_planck import Grid, fokker_planck
 from pinnsim.landscape.noise import additive, chemical
@@ -24,18 +26,24 @@ from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
+from pinnsim.landscape.separatrix import Arm, Separatrix, separatrix
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
 
 __all__ = [
     "ActionPath",
+    "Arm",
+    "Assignment",
     "Attractors",
+    "AxisEdge",
     "Barrier",
+    "BasinVolumes",
     "BirthDeath",
     "Branch",
     "Coordinate",
     "CriticalDuration",
     "Cycle",
+    "EdgeDistance",
     "EnergyPath",
     "FoldCurve",
     "Grid",
@@ -46,17 +54,23 @@ __all__ = [
     "Projection",
     "Push",
     "RareRate",
+    "Separatrix",
     "SpecialPoint",
     "System",
     "action_of",
     "additive",
+    "assign",
     "barrier_table",
     "barriers",
+    "basin_volumes",
     "birth_death_law",
     "chemical",
     "continuation",
     "critical_duration",
+    "distance_along",
+    "distance_to_edge",
     "dose",
+    "edge_points",
     "energy_path",
     "find_attractors",
     "fixed_points",
@@ -69,6 +83,7 @@ __all__ = [
     "parameter",
     "principal_components",
     "push",
+    "separatrix",
     "shoot",
     "switch_branch",
     "system_of",
