@@ -6,7 +6,7 @@ the distance of that file, so that 0.1 means "10 % off in a typical species":
     d(x) = min { |z(x') - z(x)|_rms : x' is not in the basin of x }.
 
 Rays go out from z(x) in quasi-random directions, along every axis, and towards every other known fixed point; each is
-looked at in equal steps, and the first step that leaves the valley is halved until its bracket is short. The shortest
+looked at in equal steps, and the first step that leaves the valley is cut until its bracket is short. The shortest
 rays are then turned: with R(u) the length of the ray in direction u, the gradient and curvature of R along each
 tangent t (by differences, u +- h t) give Newton's step on the sphere, and R is stationary where the ray meets the edge
 at a right angle. What is found is a state beyond the edge at that distance, so d is never larger than what is said (but
@@ -37,7 +37,7 @@ from pinnsim.landscape.rays import (
     scanned,
     turned,
 )
-from pinnsim.landscape.settling import cross_all, settle_all, valleys_of
+from pinnsim.landscape.settling import cross_all, rounds_for, settle_all, valleys_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE
@@ -160,14 +160,14 @@ def distance_to_edge(
     z = coordinates_of(valleys, begin)
     home = settle_all(valleys, begin, progress=False).valley if len(begin) else np.zeros(0, int)
     frame = moves(valleys)
-    known = coordinates_of(valleys, np.concatenate([attractors.states, *(c.orbit[::16] for c in attractors.cycles)]))
+    known = coordinates_of(valleys, np.concatenate([attractors.states, *(c.orbit[::32] for c in attractors.cycles)]))
     far = reach_of(valleys, z, home) if reach is None else np.full(len(z), float(reach))
-    halvings = max(math.ceil(math.log2(1.0 / float(tolerance))), 1)
+    rounds = rounds_for(float(tolerance))
     best = Best.nothing(z)
     if len(z) and frame.shape[1]:
         units = directions(z, known, frame, rays, seed)
-        best = scanned(valleys, z, units, far, steps, halvings)
-        best = turned(valleys, z, best, frame, float(tolerance), halvings)
+        best = scanned(valleys, z, units, far, steps, rounds)
+        best = turned(valleys, z, best, frame, float(tolerance), rounds)
     inside = home >= 0
     found = inside & np.isfinite(best.length)
     outcome = np.where(found, FOUND, np.where(inside, NO_EDGE, NO_VALLEY))
@@ -177,7 +177,7 @@ def distance_to_edge(
         np.where(found[:, None], best.state, np.nan),
         _named(names, best.beyond, found),
         tuple(map(str, outcome)),
-        np.where(found, best.error + far / 2.0**halvings, np.nan),
+        np.where(found, best.error + far / 8.0**rounds, np.nan),
         far,
         valleys.system.kinetics.table.species,
     )
@@ -220,13 +220,13 @@ def distance_along(
     home = settle_all(valleys, begin, progress=False).valley if len(begin) else np.zeros(0, int)
     material, floor = bool(np.asarray(kinetics.material())[place]), float(np.asarray(floors(kinetics))[place])
     lowest = np.log(floor) if material else z[:, place] - float(reach)
-    halvings = max(math.ceil(math.log2(1.0 / float(tolerance))), 1)
+    rounds = rounds_for(float(tolerance))
     amounts: list[np.ndarray] = []
     beyond: list[tuple[str, ...]] = []
     for way in (np.full(len(z), float(reach)), lowest - z[:, place]):
         ends = z[:, None, :].copy()
         ends[:, 0, place] += way
-        crossing, which = first_crossings(valleys, z, ends, steps, halvings)
+        crossing, which = first_crossings(valleys, z, ends, steps, rounds)
         leaves = (which >= 0)[:, 0] & (home >= 0)
         amounts.append(np.where(leaves, crossing.state[:, 0, place], np.nan))
         beyond.append(_named(names, crossing.beyond[:, 0], leaves))
@@ -246,7 +246,7 @@ def edge_points(
     longest: float | int | None = None,
     method: ODE | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the edge between valleys, by halving the lines between pairs of states, straight in coordinates.
+    """Points on the edge between valleys, by cutting the lines between pairs of states, straight in coordinates.
 
     **Arguments:** `first`, `second`: (pair, species), states in different valleys; `tolerance`: width of the last
     bracket, relative to the line; others as in `assign`.
@@ -259,8 +259,8 @@ def edge_points(
     a, b = checked(first, valleys, totals, "first"), checked(second, valleys, totals, "second")
     if len(a) != len(b):
         raise PinnsimError.of("E_USAGE", f"Arguments `first` ({len(a)}) and `second` ({len(b)}) must hold pairs.")
-    halvings = max(math.ceil(math.log2(1.0 / float(tolerance))), 1)
-    found = cross_all(valleys, coordinates_of(valleys, a), coordinates_of(valleys, b), halvings)
+    rounds = rounds_for(float(tolerance))
+    found = cross_all(valleys, coordinates_of(valleys, a), coordinates_of(valleys, b), rounds)
     leaves = found.leaves
     sides = np.stack([found.home, np.where(leaves, found.beyond, found.home)], axis=1)
     return np.where(leaves[:, None], found.state, np.nan), sides

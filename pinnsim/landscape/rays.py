@@ -1,6 +1,6 @@
 """Rays from a state to the edge of its valley, in many directions at once, and the shortest of them.
 
-A ray is looked at in equal steps; the first step that leaves the valley is halved. With R(u) the length of the ray in
+A ray is looked at in equal steps; the first step that leaves the valley is cut. With R(u) the length of the ray in
 direction u on the unit sphere, differences along each tangent t give slope and curvature, and
 
     u <- u - sum_t (R_t / R_tt) t
@@ -24,8 +24,8 @@ from pinnsim.landscape.coordinates import coordinates, floors
 from pinnsim.landscape.settling import NOWHERE, Crossing, Valleys, cross_all, settle_all
 
 FAR = math.log(1e3)  # reach where nothing else is known: a thousandfold change of every species
-_KEPT = 4  # rays of each state that are turned
-_PARTS = (1.0, 0.5, 0.25, 0.1)  # of Newton's step on the sphere
+_KEPT = 3  # rays of each state that are turned
+_PARTS = (1.0, 0.3)  # of Newton's step on the sphere
 _TURN = 0.1  # first difference of directions, radians; each round takes a third of it
 _ROUNDS = 6
 
@@ -66,7 +66,7 @@ def moves(valleys: Valleys) -> np.ndarray:
 
 
 def _rms(z: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.mean(z**2, axis=-1))
+    return np.asarray(np.sqrt(np.mean(z**2, axis=-1)))
 
 
 def reach_of(valleys: Valleys, z: np.ndarray, home: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ def directions(z: np.ndarray, known: np.ndarray, frame: np.ndarray, rays: int, s
 
 
 def first_crossings(
-    valleys: Valleys, z: np.ndarray, ends: np.ndarray, steps: int, halvings: int
+    valleys: Valleys, z: np.ndarray, ends: np.ndarray, steps: int, rounds: int
 ) -> tuple[Crossing, np.ndarray]:
     """Where the lines from each state to its ends, (state, ray, species), first leave its valley, (state, ray) each,
     and the step in which they do, -1 for none."""
@@ -114,14 +114,14 @@ def first_crossings(
     step = np.maximum(which, 0)[..., None] / steps
     first = (z[:, None] + step * line[:, :, 0]).reshape(-1, width)
     second = (z[:, None] + (step + 1.0 / steps) * line[:, :, 0]).reshape(-1, width)
-    crossing = cross_all(valleys, first, second, halvings)
+    crossing = cross_all(valleys, first, second, rounds)
     shaped = Crossing(*(np.asarray(v).reshape(count, rays, *np.asarray(v).shape[1:]) for v in crossing))
     return shaped, np.where(shaped.leaves, which, -1)
 
 
-def scanned(valleys: Valleys, z: np.ndarray, units: np.ndarray, far: np.ndarray, steps: int, halvings: int) -> Best:
+def scanned(valleys: Valleys, z: np.ndarray, units: np.ndarray, far: np.ndarray, steps: int, rounds: int) -> Best:
     """The shortest rays of every state."""
-    crossing, which = first_crossings(valleys, z, z[:, None] + far[:, None, None] * units, steps, halvings)
+    crossing, which = first_crossings(valleys, z, z[:, None] + far[:, None, None] * units, steps, rounds)
     rows = np.arange(len(z))
     flat = crossing.state.reshape(-1, z.shape[1])
     gap = _rms(coordinates_of(valleys, flat).reshape(crossing.state.shape) - z[:, None])
@@ -134,7 +134,7 @@ def scanned(valleys: Valleys, z: np.ndarray, units: np.ndarray, far: np.ndarray,
     )  # fmt: skip
 
 
-def turned(valleys: Valleys, z: np.ndarray, best: Best, frame: np.ndarray, tolerance: float, halvings: int) -> Best:
+def turned(valleys: Valleys, z: np.ndarray, best: Best, frame: np.ndarray, tolerance: float, rounds: int) -> Best:
     """The shortest rays turned until the edge is met at a right angle."""
     free = frame.shape[1]
     count, width = z.shape
@@ -153,7 +153,7 @@ def turned(valleys: Valleys, z: np.ndarray, best: Best, frame: np.ndarray, toler
         begin = np.broadcast_to(z[:, None, None], (*rays.shape[:-1], width)).reshape(-1, width)
         reach = (np.where(np.isfinite(near), near, 1.0) * (1.0 + wide))[..., None, None]
         end = begin + (reach * scale * rays @ frame.T).reshape(-1, width)
-        crossing = cross_all(valleys, begin, end, halvings, progress=False)
+        crossing = cross_all(valleys, begin, end, rounds, progress=False)
         gap = _rms(coordinates_of(valleys, crossing.state) - begin)
         found = np.where(crossing.leaves, gap, np.inf).reshape(rays.shape[:-1])
         found = np.where(np.isfinite(near)[..., None], found, np.inf)
@@ -194,7 +194,7 @@ def turned(valleys: Valleys, z: np.ndarray, best: Best, frame: np.ndarray, toler
         chosen = np.take_along_axis(rays, top[..., None, None], axis=2)[:, :, 0]
         better = new < length
         u, length = np.where(better[..., None], chosen, u), np.where(better, new, length)
-        error = np.where(np.isfinite(before), before - shortest, 0.0)
+        error = np.where(np.isfinite(before), before, 0.0) - np.where(np.isfinite(before), shortest, 0.0)
         turn /= 3.0
         if (error <= 0.1 * tolerance * np.where(np.isfinite(shortest), shortest, 1.0)).all() and turn < _TURN / 5:
             break

@@ -13,7 +13,7 @@ at unit speed in z,
 which neither stops near the saddle nor runs off where abundances vanish. Backwards in time everything beside the curve
 is drawn to it, so what is wrong at the start is forgotten. An arm ends on the wall of the box, at another fixed point,
 or winds on to an unstable cycle, which is then closed. With more free coordinates, points on the surface are found by
-halving lines that cross the tangent plane between states of different valleys (`pinnsim.landscape.settling`).
+cutting lines that cross the tangent plane between states of different valleys (`pinnsim.landscape.settling`).
 
 Sources: J. Guckenheimer and P. Holmes, Nonlinear Oscillations, Dynamical Systems, and Bifurcations of Vector Fields
 (1983), section 1.3, stable manifold theorem; B. Krauskopf et al., Int. J. Bifurcation Chaos 15:763 (2005), computing
@@ -38,7 +38,7 @@ from pinnsim.landscape.coordinates import Numbers, coordinates, floors, frozen, 
 from pinnsim.landscape.cycles import close_orbit, period_of
 from pinnsim.landscape.fixed_points import jacobian_at
 from pinnsim.landscape.rays import coordinates_of, states_of
-from pinnsim.landscape.settling import Valleys, cross_all, settle_all, valleys_of
+from pinnsim.landscape.settling import Valleys, cross_all, rounds_for, settle_all, valleys_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.shapes import State
@@ -167,7 +167,7 @@ def separatrix(
     **Arguments:** `attractors`: of `find_attractors(model, treatment)`; `saddle`: its name there (default: the only one
     of index 1); `bounds`: walls (lowest, highest), (species,) each, abundances >= 0, at which arms end (default: ten
     times beyond all known fixed points); `length`: of an arm, in coordinates (default: 4 times the box's diagonal);
-    `points`: how many lines across the tangent plane are halved (32 where there are more than two free coordinates
+    `points`: how many lines across the tangent plane are cut (32 where there are more than two free coordinates
     and none is asked for); `reach`: how far from the saddle, as a distance; `tolerance`: of the last bracket, relative
     to a line; `seed`: of the lines; `method`: for valleys and points, as in `assign`; arms use rtol 1e-11.
 
@@ -205,11 +205,11 @@ def separatrix(
     if count:
         offsets = _across(normal, pace[:, None] * basis, count, float(reach), seed)
         ends = [here[None] + offsets + sign * float(reach) * out[None] for sign in (-1.0, 1.0)]
-        halvings = max(int(np.ceil(np.log2(1.0 / float(tolerance)))), 1)
-        crossing = cross_all(valleys, ends[0], ends[1], halvings)
+        rounds = rounds_for(float(tolerance))
+        crossing = cross_all(valleys, ends[0], ends[1], rounds)
         found = crossing.state[crossing.leaves]
         lost = int(count - len(found))
-        width = 2.0 * float(reach) / 2.0**halvings
+        width = 2.0 * float(reach) / 8.0**rounds
     return Separatrix(
         attractors.names[number], state, float(rates[top].real), normal, (between[0], between[1]), arms, found, width,
         lost, kinetics.table.species,

@@ -9,10 +9,11 @@ cycle, and stops there, so that quick lanes do not wait for the clock. The radiu
 inside which no known saddle can be. A state that reaches none within `longest` has not settled: it sits on an edge,
 goes round an unknown cycle, or is too slow; that is an outcome, never a valley.
 
-Between two states, `crossed` halves the straight line (straight in coordinates) between one that flows into the valley
-of the first and one that does not, so its last bracket holds a point on the edge of that valley.
+Between two states, `crossed` cuts the line (straight in coordinates) into eighths, keeps the first that leaves the
+valley of the first state, and cuts again, so its last bracket holds a point on the edge of that valley.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -27,7 +28,6 @@ from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.coordinates import (
-    chunk_size,
     coordinates,
     distance,
     floors,
@@ -43,10 +43,10 @@ from pinnsim.model import CellModel
 from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import ODE, Outcome
-from pinnsim.simulate.adaptive import AbstractPair, Field, Limits, begun, stepped_once
+from pinnsim.simulate.adaptive import AbstractPair, Field, Limits, Walk, begun, stepped_once
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.explicit import Tsitouras
-from pinnsim.simulate.many import starts_stiff
+from pinnsim.simulate.many import lanes_in_cache, starts_stiff
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.treatment import Treatment
 
@@ -54,8 +54,11 @@ NOWHERE = -1
 ON_CYCLE = 0.02  # a state so near a cycle, in units of its swing, is on it
 _RADIUS, _PART = 0.02, 0.1
 _LIFETIMES = 60.0  # of the slowest rate: e^-60 of a start's distance from an edge is less than rounding
-_BATCH = 256
-_LONG = 8  # batches beyond which a progress bar is shown
+_STATES, _LINES = 256, 32  # lanes of the two programs, whatever is asked
+_STEPS_TO_CYCLE = 16  # steps between two looks at whether a state is on a cycle
+_CUTS = 7  # states between the ends of a bracket that are asked at once: three halvings
+_ORBIT = 2  # every second sample of an orbit is looked at
+_LONG = 64  # batches beyond which a progress bar is shown
 
 
 class Valleys(eqx.Module):
@@ -138,12 +141,27 @@ def settled(valleys: Valleys, state: State) -> Settled:
     state = jnp.where(system.acting.hold, system.acting.level, state)
     walk = begun(field, valleys.pair, zero, state, jnp.asarray(Outcome.DONE.value, dtype=int), limits)
 
+    def moving(walk: Walk) -> Array:
+        return (walk.outcome == Outcome.DONE) & (walk.time < valleys.longest)
+
     def going(carry: tuple) -> Array:
-        walk, number = carry
-        return (number < 0) & (walk.outcome == Outcome.DONE) & (walk.time < valleys.longest)
+        return (carry[1] < 0) & moving(carry[0])
+
+    def stepped(walk: Walk) -> Walk:
+        return stepped_once(field, valleys.pair, walk, valleys.longest, limits)
 
     def further(carry: tuple) -> tuple:
-        walk = stepped_once(field, valleys.pair, carry[0], valleys.longest, limits)
+        walk = carry[0]
+        if valleys.orbits.shape[0]:
+            # To look along a whole orbit costs more than a few steps.
+            begin = (jnp.zeros((), int), walk)
+            _, walk = jax.lax.while_loop(
+                lambda some: (some[0] < _STEPS_TO_CYCLE) & moving(some[1]),
+                lambda some: (some[0] + 1, stepped(some[1])),
+                begin,
+            )
+        else:
+            walk = stepped(walk)
         return walk, valleys.arrived(walk.state)
 
     walk, number = jax.lax.while_loop(going, further, (walk, valleys.arrived(state)))
@@ -152,32 +170,36 @@ def settled(valleys: Valleys, state: State) -> Settled:
     return Settled(number, walk.state, outcome, walk.time)
 
 
-def crossed(valleys: Valleys, first: State, second: State, halvings: Int[Array, ""]) -> Crossing:
+def crossed(valleys: Valleys, first: State, second: State, rounds: Int[Array, ""]) -> Crossing:
     """Where the line between two states, given in coordinates, leaves the valley of the first.
 
     What is no state (an amount that totals would make negative) counts as inside, so that no edge is seen there.
     """
 
-    def at(share: Scalar) -> tuple[State, Array, Array]:
+    def at(share: Scalar) -> tuple[Array, Array]:
         state, possible = valleys.state(first + share * (second - first))
-        return state, settled(valleys, state).valley, possible
+        return settled(valleys, state).valley, possible
 
-    zero, one = jnp.zeros((), first.dtype), jnp.ones((), first.dtype)
-    _, home, _ = at(zero)
-    _, away, possible = at(one)
+    kind = first.dtype
+    parts = jnp.arange(1, _CUTS + 1).astype(kind) / (_CUTS + 1)
+    (home, away), (_, possible) = jax.vmap(at)(jnp.asarray([0.0, 1.0], kind))
 
-    def halve(_: Array, carry: tuple) -> tuple:
+    def cut(_: Array, carry: tuple) -> tuple:
         inside, outside, beyond = carry
-        middle = 0.5 * (inside + outside)
-        _, valley, possible = at(middle)
+        shares = inside + parts * (outside - inside)
+        valley, possible = jax.vmap(at)(shares)
         left = (valley != home) & possible
+        which = jnp.argmax(left)
+        before = jnp.where(which > 0, shares[which - 1], inside)
+        some = jnp.any(left)
         return (
-            jnp.where(left, inside, middle),
-            jnp.where(left, middle, outside),
-            jnp.where(left, valley, beyond),
+            jnp.where(some, before, shares[-1]),
+            jnp.where(some, shares[which], outside),
+            jnp.where(some, valley[which], beyond),
         )
 
-    inside, outside, beyond = jax.lax.fori_loop(0, halvings, halve, (zero, one, away))
+    zero, one = jnp.zeros((), kind), jnp.ones((), kind)
+    inside, outside, beyond = jax.lax.fori_loop(0, rounds, cut, (zero, one, away))
     state, _ = valleys.state(first + 0.5 * (inside + outside) * (second - first))
     leaves = (home >= 0) & (away != home) & possible
     return Crossing(inside, outside, state, home, beyond, leaves)
@@ -231,15 +253,15 @@ def valleys_of(
         stiff = (
             starts_stiff(kinetics, jnp.asarray([0.0, span]), acting, jnp.asarray(states[:1]), {}) if len(z) else False
         )
-    orbits = [cycle.orbit for cycle in attractors.cycles]
+    orbits = [cycle.orbit[::_ORBIT] for cycle in attractors.cycles]
     return (
         Valleys(
             system,
             jnp.asarray(z[stable]),
             jnp.asarray(np.minimum(_RADIUS, _PART * near)[stable]),
-            jnp.asarray(np.array(orbits).reshape(len(orbits), SAMPLES + 1, states.shape[1])),
+            jnp.asarray(np.array(orbits).reshape(len(orbits), SAMPLES // _ORBIT + 1, states.shape[1])),
             jnp.asarray(np.array([cycle.swing for cycle in attractors.cycles]).reshape(len(orbits), states.shape[1])),
-            jnp.asarray(span),
+            jnp.asarray(span, dtype=float),
             jnp.asarray(method.rtol, dtype=float),
             jnp.asarray(method.atol, dtype=float),
             jnp.asarray(method.max_steps, dtype=int),
@@ -252,38 +274,50 @@ def valleys_of(
 
 @eqx.filter_jit
 def _settle(valleys: Valleys, states: Float[Array, "lane species"]) -> Settled:
-    return run_lanes(settled, valleys, states)
+    return run_lanes(settled, valleys, states, block=_block(valleys, states))
 
 
 @eqx.filter_jit
 def _cross(
     valleys: Valleys,
-    halvings: Int[Array, ""],
+    rounds: Int[Array, ""],
     first: Float[Array, "lane species"],
     second: Float[Array, "lane species"],
 ) -> Crossing:
     def one(shared: tuple, lane: tuple) -> Crossing:
         return crossed(shared[0], lane[0], lane[1], shared[1])
 
-    return run_lanes(one, (valleys, halvings), (first, second))
+    return run_lanes(one, (valleys, rounds), (first, second), block=max(_block(valleys, first) // (_CUTS + 1), 8))
 
 
 def settle_all(valleys: Valleys, states: np.ndarray, progress: bool = True) -> Settled:
     """Where states, (state, species), flow; batches of one size, so that one program serves any number."""
-    return Settled(*_batched(lambda part: _settle(valleys, *part), [states], progress))
+    return Settled(*_batched(lambda part: _settle(valleys, *part), [states], _STATES, progress))
 
 
-def cross_all(
-    valleys: Valleys, first: np.ndarray, second: np.ndarray, halvings: int, progress: bool = True
-) -> Crossing:
+def cross_all(valleys: Valleys, first: np.ndarray, second: np.ndarray, rounds: int, progress: bool = True) -> Crossing:
     """Where the lines between pairs of coordinates, (line, species) each, leave the valley of their first end."""
-    steps = jnp.asarray(halvings, dtype=int)
-    return Crossing(*_batched(lambda part: _cross(valleys, steps, *part), [first, second], progress))
+    count = jnp.asarray(rounds, dtype=int)
+    return Crossing(*_batched(lambda part: _cross(valleys, count, *part), [first, second], _LINES, progress))
 
 
-def _batched(program: Callable, arrays: list[np.ndarray], progress: bool) -> list[np.ndarray]:
+def rounds_for(tolerance: float) -> int:
+    """How often a line is cut until its bracket is no longer than this part of it.
+
+    >>> rounds_for(1e-6)
+    7
+    """
+    return max(math.ceil(math.log(1.0 / tolerance) / math.log(_CUTS + 1) - 1e-9), 1)
+
+
+def _block(valleys: Valleys, states: Array) -> int:
+    """How many lanes run side by side."""
+    implicit = states.shape[1] if isinstance(valleys.pair, Rodas) else 0
+    return lanes_in_cache(states, implicit) or states.shape[0]
+
+
+def _batched(program: Callable, arrays: list[np.ndarray], size: int, progress: bool) -> list[np.ndarray]:
     count = len(arrays[0])
-    size = chunk_size(max(count, 1), _BATCH)
     begins = range(0, max(count, 1), size)
     parts = []
     for begin in tqdm(begins, desc="basins", disable=not progress or len(begins) < _LONG):
