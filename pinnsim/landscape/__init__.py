@@ -5,17 +5,12 @@ from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minim
 from pinnsim.landscape.agreement import EnsembleMap, ensemble_map
 from pinnsim.landscape.attractors import Attractors, find_attractors
 from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
+from pinnsim.landscape.basins import Assignment, BasinVolumes, assign, basin_volumes
 from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
-from pinnsim.landscape.continuation import (
-    Branch,
-    FoldCurve,
-    SpecialPoint,
-    continuation,
-    fold_curve,
-    switch_branch,
-)
+from pinnsim.landscape.continuation import Branch, FoldCurve, SpecialPoint, continuation, fold_curve, switch_branch
 from pinnsim.landscape.critical import CriticalDose, CriticalDuration, Switch, critical_dose, critical_duration
 from pinnsim.landscape.cycles import Cycle, shoot
+from pinnsim.landscape.edges import AxisEdge, EdgeDistance, distance_along, distance_to_edge, edge_points
 from pinnsim.landscape.fate_map import Border, FateMap, fate_map
 from pinnsim.landscape.fates import Fates, fate_probabilities
 from pinnsim.landscape.first_passage import Line, line
@@ -29,14 +24,19 @@ from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
+from pinnsim.landscape.separatrix import Arm, Separatrix, separatrix
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
 from pinnsim.landscape.verdict import Verdict
 
 __all__ = [
     "ActionPath",
+    "Arm",
+    "Assignment",
     "Attractors",
+    "AxisEdge",
     "Barrier",
+    "BasinVolumes",
     "BirthDeath",
     "Border",
     "Branch",
@@ -44,6 +44,7 @@ __all__ = [
     "CriticalDose",
     "CriticalDuration",
     "Cycle",
+    "EdgeDistance",
     "EnergyPath",
     "EnsembleMap",
     "FateMap",
@@ -59,20 +60,26 @@ __all__ = [
     "Projection",
     "Push",
     "RareRate",
+    "Separatrix",
     "SpecialPoint",
     "Switch",
     "System",
     "Verdict",
     "action_of",
     "additive",
+    "assign",
     "barrier_table",
     "barriers",
+    "basin_volumes",
     "birth_death_law",
     "chemical",
     "continuation",
     "critical_dose",
     "critical_duration",
+    "distance_along",
+    "distance_to_edge",
     "dose",
+    "edge_points",
     "energy_path",
     "ensemble_map",
     "fate_map",
@@ -89,6 +96,7 @@ __all__ = [
     "principal_components",
     "proportion_interval",
     "push",
+    "separatrix",
     "shoot",
     "switch_branch",
     "system_of",

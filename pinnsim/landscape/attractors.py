@@ -45,6 +45,7 @@ from pinnsim.landscape.fixed_points import FixedPoints, jacobian_at
 from pinnsim.landscape.roots import search
 from pinnsim.landscape.starts import box_points, probes_of
 from pinnsim.landscape.system import system_of
+from pinnsim.landscape.totals import totals_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
@@ -71,7 +72,8 @@ class Attractors:
     - `states`: (point, species); `names`: "A1", "A2" ... for attractors, "S1" ... for saddles, "U1" ... for points
       unstable in every direction, "M1" ... for marginal ones.
     - `stability`: "stable", "saddle", "unstable" or "marginal"; `index`: (point,), Morse index.
-    - `eigenvalues`: (point, free species), complex, per time unit, largest real part first (held species left out).
+    - `eigenvalues`: (point, free species), complex, per time unit, largest real part first (held species and
+      conserved totals left out).
     - `residual`: (point,), max |f| / (1 + |x|) per time unit.
     - `starts`: (point,), how many starts the flow brought there (0 for all but attractors).
     - `motion`: (start,), "settled", "cycle", "not settled" or "failed"; `arrives`: (start,), the point, or -1.
@@ -144,6 +146,7 @@ def find_attractors(
     starts: int = 32,
     states: Numbers | None = None,
     bounds: tuple[Numbers, Numbers] | None = None,
+    totals: Numbers | None = None,
     settle: float | int | None = None,
     time: float | int = np.inf,
     probes: int = 8,
@@ -157,12 +160,13 @@ def find_attractors(
     **Arguments:** `treatment`: what acts at `time` acts for ever (default: what never ends; `-inf`: what acts since
     ever); `starts`: Sobol points in the box `bounds` = (lowest, highest), each (species,), abundances spread
     log-uniformly (default: 0.001 to 2 times the default state; hidden activities within 3 spreads of their set point);
-    `states`: (state, species), further starts, for example cultures of a data set; `settle`: how long each start is
-    followed, in the model's time unit (default: 12 of the slowest relaxation time of the default state); those not at
-    rest by then are followed 3 times as long again, or 12 of the slowest attractor's relaxation times, and watched for
-    a cycle; `probes`: how many starts are also used to look for saddles; `tolerance`: relative, two points closer than
-    this are one; `seed`: of the Sobol points; `method`: default `ODE(rtol=1e-6)`; give a stiff solver for stiff models;
-    `batch_size`: lanes at a time.
+    `states`: (state, species), further starts, for example cultures of a data set; `totals`: (species,), a state whose
+    conserved totals all starts are given (needed where reactions conserve any and `states` do not say); `settle`: how
+    long each start is followed, in the model's time unit (default: 12 of the slowest relaxation time of the default
+    state); those not at rest by then are followed 3 times as long again, or 12 of the slowest attractor's relaxation
+    times, and watched for a cycle; `probes`: how many starts are also used to look for saddles; `tolerance`: relative,
+    two points closer than this are one; `seed`: of the Sobol points; `method`: default `ODE(rtol=1e-6)`; give a stiff
+    solver for stiff models; `batch_size`: lanes at a time.
 
     Good values: 32 starts for a first look, a power of two; 256 or more to bound the share of a narrow valley (none in
     n starts: share below 3 / n at 95 %).
@@ -177,10 +181,11 @@ def find_attractors(
     acting = frozen(resolved(treatment, kinetics), time)
     begin = np.zeros((0, len(kinetics.table.species))) if states is None else np.asarray(states, dtype=float)
     require_states(begin, kinetics, "states")
-    begin = np.concatenate([begin, box_points(kinetics, acting, starts, bounds, seed)])
+    held = totals_of(kinetics, acting, totals, None if states is None else begin)
+    begin = np.concatenate([begin, held.held_by(box_points(kinetics, acting, starts, bounds, seed))])
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
     span = _LIFETIMES / _slowest_rate(kinetics, acting) if settle is None else float(settle)
-    points = FixedPoints(kinetics, acting, tolerance)
+    points = FixedPoints(kinetics, acting, tolerance, held.state)
     size = chunk_size(len(begin), batch_size)
     circles = np.full(len(begin), -1)
     cycles: list[Cycle] = []
@@ -312,7 +317,7 @@ def _collect(
         names=names,
         stability=tuple(kinds),
         index=np.array([points.index[k] for k in order], dtype=int),
-        eigenvalues=np.array([points.eigenvalues[k] for k in order], dtype=complex).reshape(-1, int(points.free.sum())),
+        eigenvalues=np.array([points.eigenvalues[k] for k in order], dtype=complex).reshape(-1, points.basis.shape[1]),
         residual=np.array([points.residuals[k] for k in order]),
         starts=counts[order] if order else np.zeros(0, int),
         motion=motion,

@@ -15,6 +15,7 @@ P. J. Prince, J. Comput. Appl. Math. 6:19 (1980).
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -78,14 +79,27 @@ class Cycle:
         """Whether neighbouring courses come to the cycle."""
         return self.stability == "stable"
 
+    @property
+    def swing(self) -> np.ndarray:
+        """(species,), how far each goes from its lowest to its highest value; never 0."""
+        return np.maximum(self.high - self.low, 1e-9 * (1.0 + np.abs(self.high)))
+
     def gap(self, state: np.ndarray) -> float:
         """Distance of a state from the orbit: the largest difference in units of each coordinate's swing."""
-        swing = np.maximum(self.high - self.low, 1e-9 * (1.0 + np.abs(self.high)))
-        # Between samples the orbit is taken as straight.
-        a, b = self.orbit[:-1] / swing, self.orbit[1:] / swing
-        along = b - a
-        share = np.clip(((state / swing - a) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-300), 0, 1)
-        return float(np.abs(state / swing - a - share[:, None] * along).max(axis=1).min())
+        return float(gap_to(self.orbit, self.swing, state))
+
+
+def gap_to(orbit: Any, swing: Any, state: Any) -> Any:
+    """Distance of a state from an orbit of samples, in units of the swing; arrays of NumPy or of JAX.
+
+    **Arguments:** `orbit`: (sample, species); `swing`, `state`: (species,).
+    """
+    # Between samples the orbit is taken as straight.
+    a = orbit[:-1] / swing[None]
+    along = orbit[1:] / swing[None] - a
+    off = (state / swing)[None] - a
+    share = ((off * along).sum(axis=1) / (along**2).sum(axis=1).clip(1e-300)).clip(0.0, 1.0)
+    return abs(off - share[:, None] * along).max(axis=1).min()
 
 
 def shoot(

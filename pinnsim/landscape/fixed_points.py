@@ -3,7 +3,8 @@
 A point counts only with its residual below `1e3 eps` (`steady_state`), so a place where the flow is merely slow (a
 ghost) does not. Stability is read off the eigenvalues of the Jacobian (exact, by automatic differentiation) at the
 polished point and nothing else: all real parts below 0: stable; Morse index = number of real parts above 0. What has a
-zero real part within rounding is called marginal, not stable (conserved totals do that).
+zero real part within rounding is called marginal, not stable. Held species and conserved totals are no directions of
+motion: eigenvalues are those of the Jacobian among states with the totals of a reference state.
 """
 
 import equinox as eqx
@@ -14,6 +15,7 @@ from jaxtyping import Array
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.coordinates import coordinates, distance, floors
+from pinnsim.landscape.system import system_of
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import Outcome, steady_state
@@ -36,12 +38,24 @@ def polish(kinetics: AbstractKinetics, acting: Perturbation, guess: State) -> tu
 
 
 class FixedPoints:
-    """Distinct fixed points found so far, each with its certificate."""
+    """Distinct fixed points found so far, each with its certificate.
 
-    def __init__(self, kinetics: AbstractKinetics, acting: Perturbation, tolerance: float) -> None:
+    **Arguments:** `reference`: (species,), whose conserved totals all points have (default: the model's default state).
+    """
+
+    def __init__(
+        self,
+        kinetics: AbstractKinetics,
+        acting: Perturbation,
+        tolerance: float,
+        reference: np.ndarray | None = None,
+    ) -> None:
         self.kinetics, self.acting, self.tolerance = kinetics, acting, tolerance
         self.material, self.floor = np.asarray(kinetics.material()), floors(kinetics)
+        self.system = system_of(kinetics, acting, reference)
+        self.base, self.basis = np.asarray(self.system.base), np.asarray(self.system.basis)
         self.free = ~np.asarray(acting.hold[0] > 0)
+        self.conserves = self.basis.shape[1] < self.free.sum()
         self.states: list[np.ndarray] = []
         self.residuals: list[float] = []
         self.eigenvalues: list[np.ndarray] = []
@@ -57,7 +71,7 @@ class FixedPoints:
 
     def polish(self, guess: np.ndarray) -> int | None:
         """The fixed point found from a guess, added when it is new; `None` when there is none with a certificate."""
-        found, residual, certified = polish(self.kinetics, self.acting, jnp.asarray(guess))
+        found, residual, certified = polish(self.kinetics, self.acting, jnp.asarray(self.on_totals(guess)))
         if not certified:
             return None
         state = np.asarray(found)
@@ -67,6 +81,8 @@ class FixedPoints:
         jacobian = np.asarray(jacobian_at(self.kinetics, self.acting, found))[np.ix_(self.free, self.free)]
         if not np.isfinite(jacobian).all():
             return None
+        if self.conserves:
+            jacobian = self.basis[self.free].T @ jacobian @ self.basis[self.free]
         values = np.linalg.eigvals(jacobian).astype(complex)
         values = values[np.argsort(-values.real, kind="stable")]
         kind, index = classify(values, float(np.linalg.norm(jacobian, 2)) if jacobian.size else 0.0)
@@ -76,6 +92,10 @@ class FixedPoints:
         self.stability.append(kind)
         self.index.append(index)
         return len(self.states) - 1
+
+    def on_totals(self, state: np.ndarray) -> np.ndarray:
+        """A state, or states, with the part that no reaction changes replaced by that of the reference."""
+        return self.base + (state @ self.basis) @ self.basis.T if self.conserves else state
 
     def slowest_rate(self) -> float:
         """The slowest relaxation at any stable point, per time unit; infinite where none is known."""

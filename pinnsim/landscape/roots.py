@@ -26,7 +26,8 @@ from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.coordinates import Numbers, chunk_size, floors, frozen, kinetics_of, require_states, resolved
 from pinnsim.landscape.fixed_points import FixedPoints
 from pinnsim.landscape.starts import box_points
-from pinnsim.landscape.system import System, Vector, jacobian, system_of
+from pinnsim.landscape.system import System, Vector, jacobian
+from pinnsim.landscape.totals import totals_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import Outcome, steady_state
@@ -49,6 +50,7 @@ def fixed_points(
     starts: int = 64,
     states: Numbers | None = None,
     bounds: tuple[Numbers, Numbers] | None = None,
+    totals: Numbers | None = None,
     seed: int = 0,
     tolerance: float | int = 1e-6,
 ) -> FixedPoints:
@@ -61,8 +63,9 @@ def fixed_points(
     acting = frozen(resolved(treatment, kinetics), jnp.inf)
     begin = np.zeros((0, len(kinetics.table.species))) if states is None else np.asarray(states, dtype=float)
     require_states(begin, kinetics, "states")
-    begin = np.concatenate([begin, box_points(kinetics, acting, starts, bounds, seed)])
-    points = FixedPoints(kinetics, acting, float(tolerance))
+    held = totals_of(kinetics, acting, totals, None if states is None else begin)
+    begin = np.concatenate([begin, held.held_by(box_points(kinetics, acting, starts, bounds, seed))])
+    points = FixedPoints(kinetics, acting, float(tolerance), held.state)
     # Attractors by their own flow, which Newton's method alone may jump over.
     size = chunk_size(len(begin), 64)
     padded = np.concatenate([begin, np.repeat(begin[-1:], -len(begin) % size, axis=0)])
@@ -82,9 +85,7 @@ def search(points: FixedPoints, guesses: np.ndarray, seed: int = 0) -> None:
     """
     if not len(guesses):
         return
-    kinetics = points.kinetics
-    system = system_of(kinetics, points.acting, np.asarray(kinetics.default_state()))
-    basis = np.asarray(system.basis)
+    kinetics, system, basis = points.kinetics, points.system, points.basis
     amounts = jnp.asarray((basis.T @ np.asarray(kinetics.material()) > 0.5) & bool((basis >= 0).all()))
     scale = jnp.abs(system.basis.T @ floors(kinetics)) + 1e-300
     rng, quiet = np.random.default_rng(seed), 0

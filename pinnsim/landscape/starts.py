@@ -24,9 +24,14 @@ _MOST_PAIRS = 32
 
 
 def box_points(
-    kinetics: AbstractKinetics, acting: Perturbation, count: int, bounds: tuple[Numbers, Numbers] | None, seed: int
+    kinetics: AbstractKinetics,
+    acting: Perturbation,
+    count: int,
+    bounds: tuple[Numbers, Numbers] | None,
+    seed: int,
+    logarithmic: bool = True,
 ) -> np.ndarray:
-    """Sobol points of the box, (start, species)."""
+    """Sobol points of the box, (start, species); abundances are spread evenly where not `logarithmic`."""
     if not count:
         return np.zeros((0, len(kinetics.table.species)))
     material = np.asarray(kinetics.material())
@@ -35,7 +40,8 @@ def box_points(
         if bounds is None
         else (np.broadcast_to(np.asarray(b, dtype=float), material.shape) for b in bounds)
     )
-    wrong = ~np.isfinite(low) | ~np.isfinite(high) | (high < low) | (material & (low <= 0))
+    logarithms = material & logarithmic
+    wrong = ~np.isfinite(low) | ~np.isfinite(high) | (high < low) | (logarithms & (low <= 0)) | (material & (low < 0))
     if wrong.any():
         name = kinetics.table.species[int(np.argmax(wrong))]
         raise PinnsimError.of(
@@ -46,9 +52,9 @@ def box_points(
     unit = qmc.Sobol(len(material), scramble=True, rng=np.random.default_rng(seed)).random_base2(
         int(np.ceil(np.log2(count)))
     )[:count]
-    safe = np.where(material, low, 1.0)
-    spread = safe * (np.where(material, high, 1.0) / safe) ** unit
-    return np.where(material, spread, low + (high - low) * unit)
+    safe = np.where(logarithms, low, 1.0)
+    spread = safe * (np.where(logarithms, high, 1.0) / safe) ** unit
+    return np.where(logarithms, spread, low + (high - low) * unit)
 
 
 def _box(kinetics: AbstractKinetics, acting: Perturbation) -> tuple[np.ndarray, np.ndarray]:

@@ -148,7 +148,7 @@ def system_of(
         if isinstance(knob, DoseKnob):
             hold = hold | np.asarray((knob.zero.hold + knob.slope.hold > 0).any(axis=0))
             driven = driven | np.asarray((knob.slope.drive != 0).any(axis=0))
-    basis = _basis(kinetics, hold, driven)
+    basis = _basis(kinetics, hold, driven, np.asarray(acting.factor != 0))
     here = np.where(hold, level, here)
     base = here - basis @ (basis.T @ here)
     return System(kinetics, acting, tuple(knobs), jnp.asarray(base), jnp.asarray(basis))
@@ -201,15 +201,15 @@ def _check_leaf(kinetics: AbstractKinetics, knob: ParameterKnob) -> None:
         raise PinnsimError.of("E_USAGE", f"Entry {knob.entry} of '{knob.leaf}' is not there; it has {size} entries.")
 
 
-def _basis(kinetics: AbstractKinetics, hold: np.ndarray, driven: np.ndarray) -> np.ndarray:
-    """Orthonormal directions of motion: what reactions and drives change, less what is held."""
+def _basis(kinetics: AbstractKinetics, hold: np.ndarray, driven: np.ndarray, running: np.ndarray) -> np.ndarray:
+    """Orthonormal directions of motion: what running reactions and drives change, less what is held."""
     count = len(hold)
     unit, free = np.eye(count), ~hold
     plain = unit[:, free]
     changes = kinetics.stoichiometry().astype(float)
     if not changes.shape[1]:
         return plain
-    moved = np.concatenate([changes, unit[:, driven]], axis=1)
+    moved = np.concatenate([changes[:, running], unit[:, driven]], axis=1)
     moved = np.concatenate([moved, unit[:, ~np.asarray(kinetics.material())]], axis=1)[free]
     if not moved.shape[1] or np.linalg.matrix_rank(moved) == free.sum():
         return plain
