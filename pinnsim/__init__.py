@@ -12,7 +12,7 @@ from pinnsim.precision import enable_x64
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "dynamics", "fit", "landscape", "plot", "score", "shelf", "simulate")
+_MODULES = ("data", "dynamics", "fit", "landscape", "plot", "reprogramming", "score", "shelf", "simulate")
 _HOMES = {
     "Dataset": "pinnsim.data",
     "Network": "pinnsim.network",

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("simulate",),
     ("fit", "score", "operator"),
     ("landscape",),
-    ("sweep", "design"),
+    ("sweep", "design", "reprogramming"),
     (
         *(
             "formats",

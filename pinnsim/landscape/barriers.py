@@ -74,11 +74,29 @@ def barriers(
     kinetics = kinetics_of(model)
     acting = frozen(resolved(treatment, kinetics), jnp.inf)
     system = system_of(kinetics, acting, attractors.states[0] if len(attractors.states) else None)
+    names, found = attractors.names, list[Barrier]()
+    for k, sides in joined(kinetics, attractors, acting, method):
+        low = {name: attractors.states[names.index(name)] for name in sides if name}
+        for here, there in (sides, sides[::-1]):
+            if not here or (here == there and found and found[-1].saddle == names[k]):
+                continue
+            paths = minimum_action(kinetics, noise, low[here], attractors.states[k], acting, points=points)
+            prefactor = _prefactor(noise, system, low[here], attractors.states[k])
+            found.append(Barrier(here, names[k], there, paths, prefactor))
+    return tuple(sorted(found, key=lambda barrier: barrier.action))
+
+
+def joined(
+    kinetics: AbstractKinetics, attractors: Attractors, acting: Perturbation, method: ODE | None = None
+) -> list[tuple[int, tuple[str, str]]]:
+    """The saddles of index 1, by number, and the names of the valleys that the flow reaches on either side ("" where it
+    ends in none that is known)."""
     method = ODE(rtol=1e-8, atol=1e-10, max_steps=16384) if method is None else method
+    system = system_of(kinetics, acting, attractors.states[0] if len(attractors.states) else None)
     passes = [k for k, number in enumerate(attractors.index) if number == 1]
     stable = np.flatnonzero(attractors.stable)
     if not passes or not len(stable):
-        return ()
+        return []
     begin = []
     for k in passes:
         state = attractors.states[k]
@@ -91,24 +109,13 @@ def barriers(
     material, floor = kinetics.material(), floors(kinetics)
     known = coordinates(jnp.asarray(attractors.states[stable]), floor, material)
 
-    def valley(end: np.ndarray, ok: bool) -> int | None:
+    def valley(end: np.ndarray, ok: bool) -> str:
         here = jnp.broadcast_to(coordinates(jnp.asarray(end), floor, material), known.shape)
         gaps = np.asarray(distance(here, known))
-        return int(stable[gaps.argmin()]) if ok and gaps.min() < 0.05 else None
+        return attractors.names[stable[gaps.argmin()]] if ok and gaps.min() < 0.05 else ""
 
-    found: list[Barrier] = []
-    for number, k in enumerate(passes):
-        sides = [valley(ends[2 * number + side], bool(solved[2 * number + side])) for side in (0, 1)]
-        for here, there in (sides, sides[::-1]):
-            if here is None or (here == there and found and found[-1].saddle == attractors.names[k]):
-                continue
-            paths = minimum_action(
-                kinetics, noise, attractors.states[here], attractors.states[k], acting, points=points
-            )
-            prefactor = _prefactor(noise, system, attractors.states[here], attractors.states[k])
-            beyond = "" if there is None else attractors.names[there]
-            found.append(Barrier(attractors.names[here], attractors.names[k], beyond, paths, prefactor))
-    return tuple(sorted(found, key=lambda barrier: barrier.action))
+    sides = [valley(end, bool(ok)) for end, ok in zip(ends, solved, strict=True)]
+    return [(k, (sides[2 * number], sides[2 * number + 1])) for number, k in enumerate(passes)]
 
 
 def barrier_table(found: tuple[Barrier, ...]) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
-from pinnsim.perturbation import Perturbation
+from pinnsim.perturbation import Edits, Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.treatment import Treatment, as_treatment
 from pinnsim.tree import named_leaves
@@ -67,7 +67,12 @@ def frozen(perturbation: Perturbation, time: Scalar | float) -> Perturbation:
     at = jnp.asarray(time, perturbation.start.dtype)
     clock = jnp.where(jnp.isfinite(at), at, jnp.where(at > 0, _FOR_EVER, 0.0))
     edits = perturbation.acting(at).at(clock)
-    one, kind = jnp.ones(1, perturbation.start.dtype), perturbation.start.dtype
+    return lasting(edits)
+
+
+def lasting(edits: Edits) -> Perturbation:
+    """One phase that does these edits since ever and for ever."""
+    one, kind = jnp.ones(1, edits.factor.dtype), edits.factor.dtype
     return Perturbation(
         factor=edits.factor[None],
         activity=edits.activity[None],

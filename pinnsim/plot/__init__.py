@@ -5,6 +5,7 @@ from pinnsim.plot.fate_map import fate_map_panel
 from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
 from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.perturbations import knockout_heatmap
+from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.style import save
 from pinnsim.plot.trajectories import fit_panels, pulse_panel
@@ -24,6 +25,7 @@ __all__ = [
     "profile_panels",
     "pulse_panel",
     "rank_histograms",
+    "reprogramming_panels",
     "save",
     "score_bars",
     "spectrum_panel",
