@@ -1,5 +1,5 @@
 """The landscape: where a cell can rest or go round, what it takes to push it elsewhere, how likely and how soon it goes
-there by itself, and what changes as a knob is turned."""
+there by itself, and what changes as a knob is turned. Which potential to use when: docs/landscapes.md."""
 
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.attractors import Attractors, find_attractors
@@ -17,12 +17,15 @@ from pinnsim.landscape.critical import CriticalDuration, critical_duration
 from pinnsim.landscape.cycles import Cycle, shoot
 from pinnsim.landscape.first_passage import Line, line
 from pinnsim.landscape.fokker_planck import Grid, fokker_planck
+from pinnsim.landscape.in_time import InTime, in_time
 from pinnsim.landscape.noise import additive, chemical
 from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
+from pinnsim.landscape.plane import Plane, plane
 from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
+from pinnsim.landscape.relief import Relief, relief_of_cells, relief_of_energy, relief_of_grid
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
@@ -39,13 +42,16 @@ __all__ = [
     "EnergyPath",
     "FoldCurve",
     "Grid",
+    "InTime",
     "Line",
     "MinimumAction",
     "OrnsteinUhlenbeck",
+    "Plane",
     "Potential",
     "Projection",
     "Push",
     "RareRate",
+    "Relief",
     "SpecialPoint",
     "System",
     "action_of",
@@ -63,12 +69,17 @@ __all__ = [
     "fokker_planck",
     "fold_curve",
     "grid",
+    "in_time",
     "line",
     "minimum_action",
     "ornstein_uhlenbeck",
     "parameter",
+    "plane",
     "principal_components",
     "push",
+    "relief_of_cells",
+    "relief_of_energy",
+    "relief_of_grid",
     "shoot",
     "switch_branch",
     "system_of",
