@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = {"models": "pinnsim/_share/models", "experiments": "pinnsim/_share/experiments"}
-SDIST_FOLDERS = ["pinnsim", "models", "experiments", "notebooks", "tests", ".ci"]
+SDIST_FOLDERS = ["pinnsim", "models", "docs", "experiments", "notebooks", "tests", ".ci"]
 SDIST_FILES = ["pyproject.toml", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "CONTRIBUTING.md", "Makefile"]
 # At least one of each must be there: an empty folder would satisfy every other check.
 WHEEL_MUST_MATCH = [

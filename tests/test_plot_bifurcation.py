@@ -50,6 +50,8 @@ def test_a_phase_portrait_shows_points_paths_and_heights():
     ax.figure.canvas.draw()
     assert {text.get_text() for text in ax.texts} == {"A1", "S1"}
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["GATA1 does not change", "PU.1 does not change", "minimum action path"]
+    assert labels == [
+        "GATA1 does not change", "PU.1 does not change", "minimum action path", "attractor (stable)", "saddle",
+    ]  # fmt: skip
     assert "[simulated data]" in ax.get_title(loc="left")
-    assert ax.figure.axes[1].get_ylabel() == "-ln p (lowest 0)"
+    assert ax.figure.axes[1].get_ylabel() == "-ln p, lowest 0"

@@ -1,5 +1,5 @@
 """The landscape: where a cell can rest or go round, what it takes to push it elsewhere, how likely and how soon it goes
-there by itself, and what changes as a knob is turned."""
+there by itself, and what changes as a knob is turned. Which potential to use when: docs/landscapes.md."""
 
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.agreement import EnsembleMap, ensemble_map
@@ -15,14 +15,17 @@ from pinnsim.landscape.fate_map import Border, FateMap, fate_map
 from pinnsim.landscape.fates import Fates, fate_probabilities
 from pinnsim.landscape.first_passage import Line, line
 from pinnsim.landscape.fokker_planck import Grid, fokker_planck
+from pinnsim.landscape.in_time import InTime, in_time
 from pinnsim.landscape.members import Kept, MemberValleys
 from pinnsim.landscape.noise import additive, chemical
 from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
+from pinnsim.landscape.plane import Plane, plane
 from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
+from pinnsim.landscape.relief import Relief, relief_of_cells, relief_of_energy, relief_of_grid
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.separatrix import Arm, Separatrix, separatrix
 from pinnsim.landscape.string import EnergyPath, energy_path
@@ -51,15 +54,18 @@ __all__ = [
     "Fates",
     "FoldCurve",
     "Grid",
+    "InTime",
     "Kept",
     "Line",
     "MemberValleys",
     "MinimumAction",
     "OrnsteinUhlenbeck",
+    "Plane",
     "Potential",
     "Projection",
     "Push",
     "RareRate",
+    "Relief",
     "Separatrix",
     "SpecialPoint",
     "Switch",
@@ -89,13 +95,18 @@ __all__ = [
     "fokker_planck",
     "fold_curve",
     "grid",
+    "in_time",
     "line",
     "minimum_action",
     "ornstein_uhlenbeck",
     "parameter",
+    "plane",
     "principal_components",
     "proportion_interval",
     "push",
+    "relief_of_cells",
+    "relief_of_energy",
+    "relief_of_grid",
     "separatrix",
     "shoot",
     "switch_branch",

@@ -7,6 +7,7 @@
 | `quasi` | Freidlin-Wentzell action from an attractor, `p ~ exp(-Phi)` | rare escapes; exponent of exit times |
 | `gaussian` | `-ln p` of the linear noise approximation | near one attractor, any number of genes |
 | `molecules` | `-ln p(n)` of an exact birth-death law | few molecules of one species |
+| `ensemble` | `-ln` of the density of sampled cells | many genes: a map of where the cells of a run are |
 
 For a gradient system with constant noise D, `stationary = energy / D + constant`, and `quasi = energy / D` above the
 attractor; without a gradient none of them is another, and the flux `J = f p - D grad p` goes round.
@@ -28,6 +29,7 @@ KINDS = {
     "quasi": "Freidlin-Wentzell action from an attractor (S = 1/4 int (x' - f)' D^-1 (x' - f) dt)",
     "gaussian": "-ln p of the linear noise approximation",
     "molecules": "-ln p(n) of the exact law of molecule numbers",
+    "ensemble": "-ln of the density of an ensemble of cells",
 }
 
 
@@ -54,16 +56,24 @@ class Potential:
         """What the heights are, in words."""
         return KINDS[self.kind] + (f" ({self.noise})" if self.noise else "")
 
-    def minus(self, other: "Potential") -> np.ndarray:
-        """Differences of heights of two potentials of one kind and noise, for example before and after a perturbation.
-
-        **Raises** `E_USAGE` for different kinds, noises or shapes: their heights do not compare.
-        """
+    def require_like(self, other: "Potential") -> None:
+        """**Raises** `E_USAGE` where the other is of another kind or noise: their heights do not compare."""
         if (self.kind, self.noise) != (other.kind, other.noise):
             raise PinnsimError.of(
                 "E_USAGE",
                 f"One landscape is {self.meaning}, the other {other.meaning}; compute both in the same way to compare.",
             )
+
+    def __sub__(self, other: "Potential") -> np.ndarray:
+        """The same as `minus`."""
+        return self.minus(other)
+
+    def minus(self, other: "Potential") -> np.ndarray:
+        """Differences of heights of two potentials of one kind and noise, for example before and after a perturbation.
+
+        **Raises** `E_USAGE` for different kinds, noises or shapes: their heights do not compare.
+        """
+        self.require_like(other)
         if self.values.shape != other.values.shape:
             raise PinnsimError.of(
                 "E_USAGE", f"The landscapes have shapes {self.values.shape} and {other.values.shape}; use one grid."

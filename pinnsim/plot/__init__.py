@@ -1,10 +1,17 @@
 """Pictures: every function takes values and returns matplotlib axes; `save` writes and closes the figure."""
 
+from pinnsim.plot.animation import push_gif
 from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
+from pinnsim.plot.contour import landscape_contour
 from pinnsim.plot.fate_map import fate_map_panel
+from pinnsim.plot.fates import fate_bars, fate_flow, fate_table
+from pinnsim.plot.interactive import landscape_interactive, write_html
 from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
+from pinnsim.plot.landscape3d import landscape_3d, landscape_panels
 from pinnsim.plot.learning import prior_posterior, training_history
+from pinnsim.plot.marks import Mark
 from pinnsim.plot.perturbations import knockout_heatmap
+from pinnsim.plot.phase import plane_portrait
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.style import save
@@ -16,18 +23,28 @@ __all__ = [
     "Mark",
     "bifurcation_diagram",
     "dose_duration_map",
+    "fate_bars",
+    "fate_flow",
     "fate_map_panel",
+    "fate_table",
     "fit_panels",
     "knockout_heatmap",
     "landscape_2d",
+    "landscape_3d",
+    "landscape_contour",
+    "landscape_interactive",
+    "landscape_panels",
     "phase_portrait",
+    "plane_portrait",
     "prior_posterior",
     "profile_panels",
     "pulse_panel",
+    "push_gif",
     "rank_histograms",
     "reprogramming_panels",
     "save",
     "score_bars",
     "spectrum_panel",
     "training_history",
+    "write_html",
 ]

@@ -10,10 +10,10 @@ from pinnsim.landscape.action import MinimumAction
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.continuation import Branch
 from pinnsim.landscape.potential import Potential
-from pinnsim.plot.style import BLUE, GREY, INK, ORANGE, RED, new_axes, styled, titled
+from pinnsim.plot.marks import HEIGHTS, look_of, outlined, point_handles
+from pinnsim.plot.style import BLUE, GREY, INK, ORANGE, RED, new_axes, place_labels, styled, titled
 
 _SPECIAL = {"fold": "o", "branch point": "D", "hopf": "s", "cusp": "^"}
-_MARKS = {"stable": "*", "saddle": "X", "unstable": "P", "marginal": "s"}
 _HIGHEST = 12.0  # heights above this, in units of ln p, are drawn as one
 
 
@@ -86,7 +86,7 @@ def phase_portrait(
         shown = np.minimum(potential.values, _HIGHEST).T
         filled = ax.contourf(*grid, shown, levels=np.linspace(0, _HIGHEST, 25), cmap="viridis", alpha=0.85)
         bar = ax.figure.colorbar(filled, ax=ax, shrink=0.85)
-        bar.set_label("-ln p (lowest 0)" if potential.kind == "stationary" else potential.kind)
+        bar.set_label(HEIGHTS[potential.kind])
     coarse = slice(None, None, 12)
     ax.streamplot(
         axes[0][coarse], axes[1][coarse], field[coarse, coarse, 0], field[coarse, coarse, 1],
@@ -100,14 +100,14 @@ def phase_portrait(
             ax.plot(*path.points.T, color=INK, linewidth=2.2, zorder=5)
     if paths:
         handles.append(Line2D([], [], color=INK, linewidth=2.2, label="minimum action path"))
-    for name, state, kind in zip(points.names, points.states, points.stability, strict=True) if points else ():
-        stable = kind == "stable"
-        ax.plot(
-            *state, _MARKS[kind], color="#FFD92F" if stable else "white", markeredgecolor=INK,
-            markersize=14 if stable else 8, zorder=6,
-        )  # fmt: skip
-        ax.annotate(name, state, (6, 5), textcoords="offset points", fontsize=8, fontweight="bold", zorder=7)
     ax.set(xlim=(box[0][0], box[1][0]), ylim=(box[0][1], box[1][1]), xlabel=species[0], ylabel=species[1])
     ax.set_title(titled(title, simulated))
+    if points is not None:
+        for state, kind in zip(points.states, points.stability, strict=True):
+            ax.plot(*state[:, None], **look_of(kind), zorder=6)  # type: ignore[arg-type]
+        handles += point_handles(points.stability)
     ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+    if points is not None:
+        place_labels(ax, [tuple(state) for state in points.states], points.names, weight="bold", clearance=7.0)
+        outlined(ax)
     return ax

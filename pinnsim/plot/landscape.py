@@ -16,6 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import ArrayLike
 
 from pinnsim.landscape import Projection
+from pinnsim.plot.marks import MARKS, STAR, Mark, point_handles
 from pinnsim.plot.style import (
     BLUE,
     CYCLE,
@@ -32,8 +33,6 @@ from pinnsim.plot.style import (
     with_unit,
 )
 
-_MARKS = {"stable": "*", "saddle": "X", "unstable": "P", "marginal": "s"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Course:
@@ -46,15 +45,6 @@ class Course:
     times: np.ndarray
     measured: np.ndarray | None
     model: np.ndarray | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Mark:
-    """A fixed point on the map: its readings, (gene,), and "stable", "saddle", "unstable" or "marginal"."""
-
-    name: str
-    readings: np.ndarray
-    stability: str
 
 
 @styled
@@ -110,8 +100,8 @@ def landscape_2d(
         ax.plot(
             x,
             y,
-            _MARKS[mark.stability],
-            color="#FFD92F" if stable else "white",
+            MARKS[mark.stability],
+            color=STAR if stable else "white",
             markeredgecolor=INK,
             markersize=17 if stable else 10,
             markeredgewidth=1.1,
@@ -221,28 +211,7 @@ def _legend(paths: Sequence[Course], marks: Sequence[Mark], flow: bool) -> list[
         handles.append(Line2D([], [], color=INK, linewidth=1.8, label="model from first sample"))
     if flow:
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, label="model from other starts"))
-    kinds = dict.fromkeys(mark.stability for mark in marks)
-    words = {
-        "stable": "attractor (stable)",
-        "saddle": "saddle",
-        "unstable": "unstable point",
-        "marginal": "marginal point",
-    }
-    for kind in kinds:
-        face = "#FFD92F" if kind == "stable" else "white"
-        handles.append(
-            Line2D(
-                [],
-                [],
-                linestyle="none",
-                marker=_MARKS[kind],
-                markersize=12 if kind == "stable" else 8,
-                color=face,
-                markeredgecolor=INK,
-                label=words[kind],
-            )
-        )
-    return handles
+    return handles + point_handles(mark.stability for mark in marks)
 
 
 def cell_edges(centers: np.ndarray) -> np.ndarray:
