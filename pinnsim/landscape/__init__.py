@@ -3,6 +3,7 @@ there by itself, and what changes as a knob is turned."""
 
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.attractors import Attractors, find_attractors
+from pinnsim.landscape.attractors_under import attractors_under
 from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
 from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
 from pinnsim.landscape.continuation import (
@@ -22,8 +23,10 @@ from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhl
 from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.push import Push, grid, push
+from pinnsim.landscape.quasi_potential import QuasiPotential, quasi_potential
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
 from pinnsim.landscape.roots import fixed_points
+from pinnsim.landscape.shifts import Shifts
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
 
@@ -45,11 +48,14 @@ __all__ = [
     "Potential",
     "Projection",
     "Push",
+    "QuasiPotential",
     "RareRate",
+    "Shifts",
     "SpecialPoint",
     "System",
     "action_of",
     "additive",
+    "attractors_under",
     "barrier_table",
     "barriers",
     "birth_death_law",
@@ -69,6 +75,7 @@ __all__ = [
     "parameter",
     "principal_components",
     "push",
+    "quasi_potential",
     "shoot",
     "switch_branch",
     "system_of",
