@@ -4,6 +4,7 @@ there by itself, and what changes as a knob is turned. Which potential to use wh
 from pinnsim.landscape.action import ActionPath, MinimumAction, action_of, minimum_action
 from pinnsim.landscape.agreement import EnsembleMap, ensemble_map
 from pinnsim.landscape.attractors import Attractors, find_attractors
+from pinnsim.landscape.attractors_under import attractors_under
 from pinnsim.landscape.barriers import Barrier, barrier_table, barriers
 from pinnsim.landscape.basins import Assignment, BasinVolumes, assign, basin_volumes
 from pinnsim.landscape.birth_death import BirthDeath, birth_death_law
@@ -24,10 +25,12 @@ from pinnsim.landscape.potential import Potential
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import Push, grid, push
+from pinnsim.landscape.quasi_potential import QuasiPotential, quasi_potential
 from pinnsim.landscape.rare_events import Coordinate, RareRate, weighted_ensemble
 from pinnsim.landscape.relief import Relief, relief_of_cells, relief_of_energy, relief_of_grid
 from pinnsim.landscape.roots import fixed_points
 from pinnsim.landscape.separatrix import Arm, Separatrix, separatrix
+from pinnsim.landscape.shifts import Shifts
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
 from pinnsim.landscape.verdict import Verdict
@@ -64,9 +67,11 @@ __all__ = [
     "Potential",
     "Projection",
     "Push",
+    "QuasiPotential",
     "RareRate",
     "Relief",
     "Separatrix",
+    "Shifts",
     "SpecialPoint",
     "Switch",
     "System",
@@ -74,6 +79,7 @@ __all__ = [
     "action_of",
     "additive",
     "assign",
+    "attractors_under",
     "barrier_table",
     "barriers",
     "basin_volumes",
@@ -104,6 +110,7 @@ __all__ = [
     "principal_components",
     "proportion_interval",
     "push",
+    "quasi_potential",
     "relief_of_cells",
     "relief_of_energy",
     "relief_of_grid",

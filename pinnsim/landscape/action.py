@@ -92,6 +92,7 @@ def minimum_action(
     points: int = 129,
     bumps: int = 3,
     height: float | int = 0.5,
+    guesses: Numbers | None = None,
     seed: int = 0,
     iterations: int = 20_000,
     tolerance: float | int = 1e-7,
@@ -122,12 +123,14 @@ def minimum_action(
             if not (np.isfinite(spread).all() and spread.min() > 1e-12 * spread.max()):
                 problems.add("E_USAGE", "The noise leaves some free species unshaken, so no path is possible; hold it.")
     begin = _starts(np.asarray(y0), np.asarray(y1), points, bumps, float(height), seed)
+    straight = float(_actions(system, noise, jnp.asarray(begin[:1]))[0])
+    if guesses is not None:
+        begin = _given(system, guesses, np.asarray(y0), np.asarray(y1), points)
     amounts = _amounts(system)
     paths, moved = _relaxed(
         system, noise, jnp.asarray(begin), amounts, jnp.asarray(iterations), jnp.asarray(tolerance, dtype=float)
     )
     actions = np.asarray(_actions(system, noise, paths))
-    straight = float(_actions(system, noise, jnp.asarray(begin[:1]))[0])
     found = _distinct(np.asarray(paths), actions, np.asarray(moved) <= float(tolerance))
     if not found:
         raise PinnsimError.of(
@@ -170,6 +173,24 @@ def _starts(y0: np.ndarray, y1: np.ndarray, points: int, bumps: int, height: flo
     lanes = [straight]
     for direction in across:
         lanes += [straight + side * h * np.sin(np.pi * share) * direction for h in heights for side in (1.0, -1.0)]
+    return np.stack(lanes)
+
+
+def _given(system: System, guesses: Numbers, y0: np.ndarray, y1: np.ndarray, points: int) -> np.ndarray:
+    """(lane, point, free): paths of one's own, each with `points` points at equal distances and the same ends."""
+    states = np.asarray(guesses, dtype=float)
+    if states.ndim != 3 or states.shape[1] < 2 or states.shape[2] != len(system.base) or not np.isfinite(states).all():
+        raise PinnsimError.of(
+            "E_USAGE",
+            f"Argument `guesses` must be finite, (path, point, species) with {len(system.base)} species, but has shape "
+            f"{states.shape}.",
+        )
+    lanes = []
+    for path in states @ np.asarray(system.basis):
+        whole = np.concatenate([y0[None], path[1:-1], y1[None]])
+        upto = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(whole, axis=0), axis=1))])
+        places = np.linspace(0.0, upto[-1], points)
+        lanes.append(np.stack([np.interp(places, upto, column) for column in whole.T], axis=1))
     return np.stack(lanes)
 
 

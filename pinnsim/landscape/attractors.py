@@ -54,13 +54,13 @@ from pinnsim.treatment import NONE, Treatment
 from pinnsim.tree import brief
 
 SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
-_WINDOW = 256  # states looked at to tell a cycle from a slow approach
-_ARRIVED = 0.05  # largest distance (log abundance) between where the flow ended and the fixed point it is counted for
+WINDOW = 256  # states looked at to tell a cycle from a slow approach
+ARRIVED = 0.05  # largest distance (log abundance) between where the flow ended and the fixed point it is counted for
 _ON_CYCLE = 0.02  # a state so near a known cycle, in units of its swing, is on it
 _LARGE = 64  # species beyond which guesses are polished one by one
 _STILL = 1e-3  # a coordinate that swings less than this rests
-_LIFETIMES = 12.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-12
-_LONGER = 3.0  # a start that is not at rest after `settle` is followed this many times longer again
+LIFETIMES = 12.0  # default `settle`, in units of the slowest relaxation: what is left of a start is e^-12
+LONGER = 3.0  # a start that is not at rest after `settle` is followed this many times longer again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +184,7 @@ def find_attractors(
     held = totals_of(kinetics, acting, totals, None if states is None else begin)
     begin = np.concatenate([begin, held.held_by(box_points(kinetics, acting, starts, bounds, seed))])
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
-    span = _LIFETIMES / _slowest_rate(kinetics, acting) if settle is None else float(settle)
+    span = LIFETIMES / _slowest_rate(kinetics, acting) if settle is None else float(settle)
     points = FixedPoints(kinetics, acting, tolerance, held.state)
     size = chunk_size(len(begin), batch_size)
     circles = np.full(len(begin), -1)
@@ -196,7 +196,7 @@ def find_attractors(
     late = np.flatnonzero(solved & (arrives < 0))
     if len(late):
         # An attractor may be slower than the default state made believe.
-        span_left = max(_LONGER * span, _LIFETIMES / points.slowest_rate())
+        span_left = max(LONGER * span, LIFETIMES / points.slowest_rate())
         ends[late], turning, still_solved, periods = follow_all(kinetics, acting, method, ends[late], span_left, size)
         for k, round_, ok, period in zip(late, turning, still_solved, periods, strict=True):
             circles[k] = _circle(kinetics, acting, ends[k], period, cycles) if ok and round_ else -1
@@ -220,7 +220,7 @@ def _circle(
         if cycle.gap(end) < _ON_CYCLE:
             return number
     found = close_orbit(system_of(kinetics, acting, end), end, period, 1e-9, f"C{len(cycles) + 1}")
-    if found is None or found.stability == "unstable" or found.gap(end) > _ARRIVED:
+    if found is None or found.stability == "unstable" or found.gap(end) > ARRIVED:
         return -1
     cycles.append(found)
     return len(cycles) - 1
@@ -255,14 +255,14 @@ def _follow(
     states: Float[Array, "chunk lane species"],
 ) -> tuple[Float[Array, "chunk lane species"], Array, Array, Array]:
     # The first third is left out of the window, so that a transient does not hide a cycle.
-    times, floor, material = jnp.linspace(span / 3.0, span, _WINDOW), floors(kinetics), kinetics.material()
+    times, floor, material = jnp.linspace(span / 3.0, span, WINDOW), floors(kinetics), kinetics.material()
 
     def one(state: State) -> tuple[State, Array, Array, Array]:
         solution = solve(kinetics, times, acting, state, method, start=jnp.zeros(()))
         window = jnp.where(material, jnp.maximum(solution.states, 0.0), solution.states)
         ok = (solution.outcome == Outcome.DONE) & jnp.all(jnp.isfinite(window))
         course = coordinates(window, floor, material)
-        return window[-1], ok & _goes_round(course), ok, period_of(times, course)
+        return window[-1], ok & goes_round(course), ok, period_of(times, course)
 
     return jax.lax.map(jax.vmap(one), states)
 
@@ -271,12 +271,12 @@ def arrival(points: FixedPoints, end: np.ndarray) -> int:
     """The attractor at which the flow has ended, or -1."""
     number = points.nearest(end)
     number = points.polish(end) if number is None else number
-    if number is None or points.stability[number] != "stable" or points.far(end, number) > _ARRIVED:
+    if number is None or points.stability[number] != "stable" or points.far(end, number) > ARRIVED:
         return -1
     return number
 
 
-def _goes_round(window: Float[Array, "time species"]) -> Array:
+def goes_round(window: Float[Array, "time species"]) -> Array:
     """Whether a course of coordinates keeps its swing and comes back to its last state from far away."""
     swing = jnp.ptp(window, axis=0, keepdims=True)
     half = window.shape[0] // 2

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Bool, Float
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.coordinates import coordinates, distance, floors
@@ -21,6 +21,7 @@ from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import Outcome, steady_state
 
 _MOST_STEPS = 100  # a guess from which Newton's method has not settled by then belongs to no point nearby
+_FEW_STEPS = 24  # side by side, all guesses wait for the slowest: those that need more are followed for longer instead
 _ZERO = 1e-10  # real parts below this times the Jacobian's norm are zero within the rounding of its entries
 
 
@@ -35,6 +36,19 @@ def polish(kinetics: AbstractKinetics, acting: Perturbation, guess: State) -> tu
     """The fixed point found from a guess, its residual, and whether it is certified."""
     found = steady_state(kinetics, acting, guess, max_steps=_MOST_STEPS)
     return found.state, found.residual, found.outcome == Outcome.DONE
+
+
+@eqx.filter_jit
+def polish_lanes(
+    kinetics: AbstractKinetics, acting: Perturbation, guesses: Float[Array, "lane species"]
+) -> tuple[Float[Array, "lane species"], Float[Array, " lane"], Bool[Array, " lane"], Float[Array, "lane row column"]]:
+    """`polish` of many guesses, each under its own perturbation (a leading lane axis), with the Jacobians there."""
+
+    def one(acting: Perturbation, guess: State) -> tuple[State, Scalar, Array, Array]:
+        found = steady_state(kinetics, acting, guess, max_steps=_FEW_STEPS)
+        return found.state, found.residual, found.outcome == Outcome.DONE, jacobian_at(kinetics, acting, found.state)
+
+    return jax.vmap(one)(acting, guesses)
 
 
 class FixedPoints:
@@ -83,9 +97,7 @@ class FixedPoints:
             return None
         if self.conserves:
             jacobian = self.basis[self.free].T @ jacobian @ self.basis[self.free]
-        values = np.linalg.eigvals(jacobian).astype(complex)
-        values = values[np.argsort(-values.real, kind="stable")]
-        kind, index = classify(values, float(np.linalg.norm(jacobian, 2)) if jacobian.size else 0.0)
+        values, kind, index = spectrum(jacobian)
         self.states.append(state)
         self.residuals.append(float(residual))
         self.eigenvalues.append(values)
@@ -110,10 +122,22 @@ class FixedPoints:
         return float(distance(a, b))
 
     def _gap(self, a: np.ndarray, b: np.ndarray) -> float:
-        """Largest relative difference of two states; rare species are measured against a thousandth of the largest."""
-        size = np.maximum(np.abs(a), np.abs(b))
-        largest = size[self.material].max(initial=0.0)
-        return float(np.max(np.abs(a - b) / (size + np.where(self.material, 1e-3 * largest + 1e-300, 1.0))))
+        return float(gap(a, b, self.material))
+
+
+def gap(a: np.ndarray, b: np.ndarray, material: np.ndarray) -> np.ndarray:
+    """Largest relative difference of states, (..., species) to (...); rare species are measured against a thousandth
+    of the largest."""
+    size = np.maximum(np.abs(a), np.abs(b))
+    largest = np.max(np.where(material, size, 0.0), axis=-1, keepdims=True)
+    return np.asarray(np.max(np.abs(a - b) / (size + np.where(material, 1e-3 * largest + 1e-300, 1.0)), axis=-1))
+
+
+def spectrum(jacobian: np.ndarray) -> tuple[np.ndarray, str, int]:
+    """Eigenvalues, largest real part first, the kind of point that they make, and its Morse index."""
+    values = np.linalg.eigvals(jacobian).astype(complex)
+    values = values[np.argsort(-values.real, kind="stable")]
+    return values, *classify(values, float(np.linalg.norm(jacobian, 2)) if jacobian.size else 0.0)
 
 
 def classify(values: np.ndarray, norm: float) -> tuple[str, int]:
