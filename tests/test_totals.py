@@ -13,6 +13,7 @@ from pinnsim.experiment import companion
 from pinnsim.landscape import find_attractors, fixed_points
 from pinnsim.landscape.coordinates import frozen, kinetics_of, resolved
 from pinnsim.landscape.totals import Totals, conserved, totals_of
+from pinnsim.simulate import steady_state
 
 _systems = companion(str(shelf.experiment_path("basins")), "_edges")
 
@@ -99,6 +100,12 @@ def test_starts_are_moved_to_the_totals_and_stay_positive():
     impossible = Totals(laws[:1], np.array([-1.0]), np.zeros(5), ("a",))
     with pytest.raises(PinnsimError, match="E_INIT.*200 of 200 starts"):
         impossible.held_by(starts)
+
+
+def test_a_flow_of_amounts_that_is_not_written_as_reactions_conserves_nothing():
+    model = _systems.bent_amounts()
+    found = steady_state(model, resolved("", model), jnp.asarray([2.0, 1.2]))
+    np.testing.assert_allclose(found.state, [np.e, 1.0], rtol=1e-12)
 
 
 def test_a_model_that_conserves_nothing_needs_no_totals():
