@@ -21,7 +21,7 @@ def picture(cells: int, path: Path) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(13.0, 5.8), layout="constrained")
     model = gata1_pu1()
     found = find_attractors(model, starts=16)
-    low, high = 0.02, 4.0
+    low, high = 0.002, 4.0
     side = np.exp(np.linspace(np.log(low), np.log(high), cells))
     grid = np.stack(np.meshgrid(side, side, indexing="xy"), axis=-1).reshape(-1, 2)
     begin = np.array([[1.4, 0.9]])
