@@ -21,7 +21,7 @@ from pinnsim.landscape import (
 from pinnsim.landscape.attractors import _collect
 from pinnsim.landscape.basins import binomial_interval
 from pinnsim.landscape.coordinates import frozen, kinetics_of, resolved
-from pinnsim.landscape.cycles import shoot
+from pinnsim.landscape.cycles import SAMPLES, Cycle
 from pinnsim.landscape.fixed_points import FixedPoints
 from pinnsim.landscape.settling import _settle
 from pinnsim.simulate import ODE, Outcome
@@ -159,18 +159,16 @@ def test_the_interval_of_a_share_covers_it():
 
 def test_a_cycle_is_a_valley_and_an_unstable_cycle_an_edge():
     model = _systems.rings()
-    outer = shoot(model, [1.02, 0.02], 2.0)
+    times = np.linspace(0.0, 2 * np.pi / 3, SAMPLES + 1)
+    orbit = np.stack([np.cos(3 * times), np.sin(3 * times)], axis=1)
+    one = np.ones(2)
+    outer = Cycle(
+        "C1", times[-1], times, orbit, -one, one, np.array([0.04 + 0j]), "stable", 0.0, 0.0, 0.0, ("x", "y"), "min"
+    )
     found = dataclasses.replace(known(model, [[0.0, 0.0]]), cycles=(outer,))
-    angle = np.linspace(0, 6, 8)[:, None]
-    circle = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+    circle = orbit[:-1:32]
     result = assign(model, found, np.concatenate([0.499 * circle, 0.501 * circle]))
     assert result.verdicts() == ["A1"] * 8 + ["C1"] * 8
-    states = [[0.1, 0.2], [0.0, 0.3]]
-    gap = distance_to_edge(model, found, states, rays=8, reach=1.0)
-    # Root mean square over two coordinates.
-    exact = (0.5 - np.linalg.norm(states, axis=1)) / np.sqrt(2)
-    np.testing.assert_allclose(gap.distance, exact, atol=2e-6)
-    assert gap.beyond == ("C1", "C1")
 
 
 def test_the_separatrix_of_the_symmetric_toggle_is_the_diagonal(pair):
@@ -210,7 +208,7 @@ def test_an_arm_winds_on_to_an_unstable_cycle():
 def test_points_of_an_edge_in_three_dimensions(pair):
     model = _systems.bent_space()
     found = known(model, [[-1.0, 0, 0], [1.0, 0, 0], [0.0, 0, 0]])
-    edge = separatrix(model, found, points=16, reach=0.3)
+    edge = separatrix(model, found, points=16, reach=0.3, tolerance=1e-8)
     assert edge.arms == ()
     assert edge.curve.shape == (0, 3)
     x, y, w = edge.points.T
@@ -229,20 +227,20 @@ def test_points_of_an_edge_in_three_dimensions(pair):
 def test_the_distance_to_the_edge_is_that_of_the_closed_form(bent, pair):
     model, found = bent
     states = [[1.0, 0.0], [0.9, 0.4], [-1.0, 0.2], [0.0, 0.0]]
-    result = distance_to_edge(model, found, states, rays=8)
+    result = distance_to_edge(model, found, states, rays=1, steps=8)
     exact = [_systems.nearest_on_parabola(x, y, 1.0) / np.sqrt(2) for x, y in states[:3]]
     np.testing.assert_allclose(result.distance[:3], exact, atol=3e-6)
     assert np.abs(result.nearest[:3, 0] - result.nearest[:3, 1] ** 2).max() < 1e-5
     assert result.outcome == ("found", "found", "found", "in no valley")
     assert "it has no edge" in result.sentences()[3]
     assert result.beyond[:3] == (result.valley[2], result.valley[2], result.valley[0])
-    near = distance_to_edge(model, found, states[:3], rays=8, reach=0.1)
+    near = distance_to_edge(model, found, states[:3], rays=1, steps=8, reach=0.1)
     assert near.outcome == ("no edge within reach",) * 3
     assert np.isinf(near.distance).all()
     model, found = pair
     stable = found.states[:2]
     z = np.log(stable + 1e-4)
-    gap = distance_to_edge(model, found, stable, rays=8)
+    gap = distance_to_edge(model, found, stable, rays=1, steps=8)
     np.testing.assert_allclose(gap.distance, np.abs(z[:, 0] - z[:, 1]) / 2, atol=3e-6)
     # Along one gene: until it is equal to the other.
     along = distance_along(model, found, stable, "u")
@@ -260,30 +258,45 @@ def test_the_distance_to_the_edge_is_that_of_the_closed_form(bent, pair):
 def test_one_valley_has_no_edge():
     model = toggle(1.5)
     found = known(model, [[0.9, 0.9]])
-    result = distance_to_edge(model, found, found.states[:1], rays=4, steps=4)
+    result = distance_to_edge(model, found, found.states[:1], rays=1, steps=4)
     assert result.outcome == ("no edge within reach",)
     assert "no edge of A1 within 6.91" in result.sentences()[0]
     with pytest.raises(PinnsimError, match="E_USAGE.*0 saddles of index 1"):
         separatrix(model, found)
 
 
-def test_an_edge_at_a_conserved_total_is_measured_along_it():
+def test_states_with_other_totals_than_the_valleys_are_refused():
     model = _systems.switch()
     found = known(model, [[3.0, 0.0], [1.0, 2.0], [2.0, 1.0]], np.array([2.0, 1.0]))
-    begin = np.array([[0.6, 2.4]])
-    result = distance_to_edge(model, found, begin, rays=4)
-    floor = 1e-4 * np.array([2.0, 1.0])
-    exact = np.sqrt(np.mean((np.log(begin[0] + floor) - np.log([2.0 + floor[0], 1.0 + floor[1]])) ** 2))
-    assert result.distance[0] == pytest.approx(exact, abs=1e-5)
-    assert result.nearest[0].sum() == pytest.approx(3.0, abs=1e-10)
-    assert assign(model, found, [[1.99, 1.01], [2.01, 0.99]]).valley.tolist() == [
-        result_index(found, [1.0, 2.0]),
-        result_index(found, [3.0, 0.0]),
-    ]
+    # With X + P = 3 the edge is at P = 1.
+    high, low = (result_index(found, state) for state in ([1.0, 2.0], [3.0, 0.0]))
+    assert assign(model, found, [[1.99, 1.01], [2.01, 0.99]]).valley.tolist() == [high, low]
     with pytest.raises(PinnsimError, match="E_INIT.*other totals.*X"):
         assign(model, found, [[2.0, 2.0]])
     with pytest.raises(PinnsimError, match="E_USAGE.*cannot change alone"):
-        distance_along(model, found, begin, "P")
+        distance_along(model, found, [[0.6, 2.4]], "P")
+
+
+def test_a_singular_jacobian_is_said_and_is_no_valley():
+    # x' = -x^3 rests at 0, where the Jacobian is 0: linear stability says nothing.
+    model = drift_field(_Cube(), ("x",), [0.5])
+    found = known(model, [[0.0]])
+    assert found.stability == ("marginal",)
+    (note,) = found.notes
+    assert note.code == "W_JACOBIAN_SINGULAR"
+    assert note.message.startswith("at M1 an eigenvalue is zero within rounding")
+    with pytest.raises(PinnsimError, match="E_USAGE.*no valley to flow into"):
+        assign(model, found, [[0.5]])
+    moving = dataclasses.replace(found, motion=("settled", "not settled", "failed"))
+    assert [n.code for n in moving.notes] == ["W_SETTLES_NOWHERE", "W_JACOBIAN_SINGULAR"]
+    assert "2 of 3 starts (first: start 1)" in moving.notes[0].message
+
+
+class _Cube:
+    """`-x^3`."""
+
+    def __call__(self, state):
+        return -(state**3)
 
 
 def result_index(found, state):

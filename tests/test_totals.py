@@ -12,7 +12,10 @@ from pinnsim.errors import PinnsimError
 from pinnsim.experiment import companion
 from pinnsim.landscape import find_attractors, fixed_points
 from pinnsim.landscape.coordinates import frozen, kinetics_of, resolved
+from pinnsim.landscape.fixed_points import FixedPoints
 from pinnsim.landscape.totals import Totals, conserved, totals_of
+from pinnsim.perturbation import Constant
+from pinnsim.simulate.totals import reachable
 
 _systems = companion(str(shelf.experiment_path("basins")), "_edges")
 
@@ -54,16 +57,18 @@ def test_totals_that_nobody_states_are_asked_for(telegraph):
 
 def test_a_switch_has_two_valleys_above_its_threshold_and_one_below():
     model = _systems.switch()
-    box = ([1e-2, 1e-2], [4.0, 4.0])
     # P' = P (X P - 2): with T = 3 rests at P = 0, 1, 2; below T = sqrt(8) at P = 0 only.
-    for total, points in ((3.0, [0.0, 1.0, 2.0]), (2.8, [0.0])):
-        found = fixed_points(model, starts=16, totals=[total, 0.0], bounds=box)
-        states = np.array(found.states)
-        order = np.argsort(states[:, 1])
-        np.testing.assert_allclose(states[order, 1], points, atol=1e-9)
+    for total, rests in ((3.0, [0.0, 1.0, 2.0]), (2.8, [0.0])):
+        acting = frozen(resolved("", model), np.inf)
+        points = FixedPoints(kinetics_of(model), acting, 1e-6, np.array([total, 0.0]))
+        # Guesses off the total are moved to it.
+        for p in (0.1, 1.0, 1.8):
+            points.polish(np.array([total - p + 0.03, p + 0.03]))
+        order = np.argsort([state[1] for state in points.states])
+        states = np.array(points.states)[order]
+        np.testing.assert_allclose(states[:, 1], rests, atol=1e-9)
         assert np.abs(states.sum(axis=1) - total).max() < 1e-10
-        assert [found.stability[k] for k in order] == ["stable", "unstable", "stable"][: len(points)]
-        assert sum((-1) ** k for k in found.index) == 1
+        assert [points.stability[k] for k in order] == ["stable", "unstable", "stable"][: len(rests)]
 
 
 def test_what_is_held_driven_or_switched_off_makes_and_breaks_totals():
@@ -99,6 +104,14 @@ def test_starts_are_moved_to_the_totals_and_stay_positive():
     impossible = Totals(laws[:1], np.array([-1.0]), np.zeros(5), ("a",))
     with pytest.raises(PinnsimError, match="E_INIT.*200 of 200 starts"):
         impossible.held_by(starts)
+
+
+def test_a_flow_of_amounts_that_is_not_written_as_reactions_conserves_nothing():
+    model = _systems.bent_amounts()
+    edits = resolved("", model).acting(jnp.asarray(0.0)).at(jnp.asarray(0.0))
+    free = jnp.asarray([True, False])
+    kept = reachable(model, jnp.asarray(0.0), model.default_state(), Constant(edits), free)
+    assert kept.tolist() == [[1.0, 0.0], [0.0, 0.0]]
 
 
 def test_a_model_that_conserves_nothing_needs_no_totals():

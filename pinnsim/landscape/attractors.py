@@ -27,7 +27,7 @@ import pandas as pd
 from jaxtyping import Array, Float
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.errors import PinnsimError
+from pinnsim.errors import PinnsimError, Problem, first
 from pinnsim.landscape.coordinates import (
     Numbers,
     chunk_size,
@@ -125,6 +125,32 @@ class Attractors:
                 f"leading eigenvalue, imaginary (1/{self.time_unit})": leading.imag,
             }
         )
+
+    @property
+    def notes(self) -> tuple[Problem, ...]:
+        """What a reader must know, coded: `W_SETTLES_NOWHERE`, `W_JACOBIAN_SINGULAR`."""
+        notes = []
+        lost = [k for k, kind in enumerate(self.motion) if kind in (MOVING, FAILED)]
+        if lost:
+            failed = self.motion.count(FAILED)
+            notes.append(
+                Problem(
+                    "W_SETTLES_NOWHERE",
+                    f"{len(lost)} of {len(self.motion)} starts (first: start {lost[0]}) ended neither at an attractor "
+                    f"nor on a cycle ({failed} could not be followed); follow them for longer with `settle`, or by a "
+                    "stiff `method`.",
+                )
+            )
+        flat = [name for name, kind in zip(self.names, self.stability, strict=True) if kind == "marginal"]
+        if flat:
+            notes.append(
+                Problem(
+                    "W_JACOBIAN_SINGULAR",
+                    f"at {first(flat)} an eigenvalue is zero within rounding, so the Jacobian does not say whether it "
+                    "attracts (a fold, or one of many points that lie side by side); turn a knob with `continuation`.",
+                )
+            )
+        return tuple(notes)
 
     def describe(self) -> str:
         """One plain sentence: how many attractors, how many other fixed points, and what did not come to rest."""

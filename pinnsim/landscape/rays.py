@@ -71,7 +71,7 @@ def _rms(z: np.ndarray) -> np.ndarray:
 
 def reach_of(valleys: Valleys, z: np.ndarray, home: np.ndarray) -> np.ndarray:
     """The distance to the nearest other attractor or cycle, a little more: a ray towards it must leave the valley."""
-    points, orbits = np.asarray(valleys.points), np.asarray(valleys.orbits)
+    points, orbits = np.asarray(valleys.points)[: int(valleys.count)], np.asarray(valleys.orbits)
     gaps = [_rms(z[:, None] - points[None])]
     if len(orbits):
         around = coordinates_of(valleys, orbits.reshape(-1, z.shape[1])).reshape(orbits.shape)

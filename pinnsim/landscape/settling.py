@@ -55,6 +55,7 @@ ON_CYCLE = 0.02  # a state so near a cycle, in units of its swing, is on it
 _RADIUS, _PART = 0.02, 0.1
 _LIFETIMES = 60.0  # of the slowest rate: e^-60 of a start's distance from an edge is less than rounding
 _STATES, _LINES = 256, 32  # lanes of the two programs, whatever is asked
+_PLACES = 4  # attractors come in multiples of this
 _STEPS_TO_CYCLE = 16  # steps between two looks at whether a state is on a cycle
 _CUTS = 7  # states between the ends of a bracket that are asked at once: three halvings
 _ORBIT = 2  # every second sample of an orbit is looked at
@@ -64,14 +65,16 @@ _LONG = 64  # batches beyond which a progress bar is shown
 class Valleys(eqx.Module):
     """What states are asked against.
 
-    **Arguments:** `system`: the cell under what acts; `points`: (point, species), attractors in coordinates, `radius`:
-    (point,); `orbits`: (cycle, sample, species), `swings`: (cycle, species); `longest`: how long a state is followed;
-    `rtol`, `atol`, `max_steps`: of the solver; `pair`: how a step is taken.
+    **Arguments:** `system`: the cell under what acts; `points`: (place, species), attractors in coordinates, then
+    places at infinity, `radius`: (place,); `count`: of attractors; `orbits`: (cycle, sample, species), `swings`:
+    (cycle, species); `longest`: how long a state is followed; `rtol`, `atol`, `max_steps`: of the solver; `pair`: how a
+    step is taken.
     """
 
     system: System
-    points: Float[Array, "point species"]
-    radius: Float[Array, " point"]
+    points: Float[Array, "place species"]
+    radius: Float[Array, " place"]
+    count: Int[Array, ""]
     orbits: Float[Array, "cycle sample species"]
     swings: Float[Array, "cycle species"]
     longest: Scalar
@@ -106,7 +109,7 @@ class Valleys(eqx.Module):
             number = jnp.where(jnp.min(gaps) < 1.0, jnp.argmin(gaps), number)
         for k in range(self.orbits.shape[0]):
             near = gap_to(self.orbits[k], self.swings[k], state) < ON_CYCLE
-            number = jnp.where((number < 0) & near, self.points.shape[0] + k, number)
+            number = jnp.where((number < 0) & near, self.count + k, number)
         return number
 
 
@@ -254,11 +257,16 @@ def valleys_of(
             starts_stiff(kinetics, jnp.asarray([0.0, span]), acting, jnp.asarray(states[:1]), {}) if len(z) else False
         )
     orbits = [cycle.orbit[::_ORBIT] for cycle in attractors.cycles]
+    # Places for attractors are filled up with points at infinity, so that models with one or two more share a program.
+    places = np.full((-(-int(stable.sum()) // _PLACES) * _PLACES, z.shape[1]), np.inf)
+    radius = np.ones(len(places))
+    places[: stable.sum()], radius[: stable.sum()] = z[stable], np.minimum(_RADIUS, _PART * near)[stable]
     return (
         Valleys(
             system,
-            jnp.asarray(z[stable]),
-            jnp.asarray(np.minimum(_RADIUS, _PART * near)[stable]),
+            jnp.asarray(places),
+            jnp.asarray(radius),
+            jnp.asarray(int(stable.sum()), dtype=int),
             jnp.asarray(np.array(orbits).reshape(len(orbits), SAMPLES // _ORBIT + 1, states.shape[1])),
             jnp.asarray(np.array([cycle.swing for cycle in attractors.cycles]).reshape(len(orbits), states.shape[1])),
             jnp.asarray(span, dtype=float),

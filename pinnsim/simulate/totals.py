@@ -34,6 +34,9 @@ def reachable(
     **Arguments:** `kinetics`: resolved; `state`: where reactions are asked whether they run: those whose rate is zero
     there, and stays zero nearby, do not; `free`: (species,), what may move; rows and columns of others are 0.
     """
+    if not kinetics.stoichiometry().shape[1]:
+        # A flow that is not written as reactions may move anything.
+        return jnp.diag(free.astype(state.dtype))
     arrays, rest = eqx.partition((kinetics, time, state, acting), eqx.is_array)
     kinetics, time, state, acting = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     rates, slopes = with_jacobian(lambda x: kinetics.propensities(time, x, acting), state)
