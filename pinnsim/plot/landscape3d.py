@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D, proj3d
 
 from pinnsim.errors import PinnsimError
@@ -24,7 +25,7 @@ from pinnsim.plot.style import INK, RED, place_labels, styled, titled, with_unit
 
 _ASPECT = (4.0, 4.0, 2.4)
 _SIGHT = 120  # places looked at along a line of sight
-_FINE = 120  # places per axis at which the surface is drawn
+_FINE = 96  # places per axis at which the surface is drawn
 _BEYOND = 1.5  # heights are cut here before they are interpolated, so that the edge at the cut is smooth
 _BELOW = 0.35  # how far below the lowest point the contours lie, of the drawn height
 _DIM, _PALE = 0.72, 0.22  # the darkest shade; how opaque the surface is when it is seen from below
@@ -59,21 +60,22 @@ def landscape_3d(
     not above 0.
     """
     top = _top(relief, highest)
+    line = course_on(course)
     if ax is None:
         figure = _figure((7.4, 6.0))
-        ax = figure.add_axes((0.0, 0.09, 0.92, 0.83), projection="3d")
+        ax = figure.add_axes((0.03, 0.09, 0.90, 0.83), projection="3d")
         figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
-        figure.text(0.01, 0.012, told(relief, top), fontsize=7.0, va="bottom")
+        figure.text(0.01, 0.012, told(relief, top, line), fontsize=7.0, va="bottom")
     else:
         ax.set_title(titled(title, simulated))
     ax3 = axes_3d(ax, view)
     surface(ax3, relief, top, unit, energy_unit)
-    handles = _lines(ax3, relief, top, course_on(course), ways_on(relief, paths))
+    handles = _lines(ax3, relief, top, line, ways_on(relief, paths))
     marked = points_on(relief, points)
     _label(ax3, relief, top, marked)
     handles += point_handles(kind for _, _, kind in marked)
     if handles:
-        ax3.legend(handles=handles, loc="upper right", bbox_to_anchor=(1.06, 1.06))
+        ax3.legend(handles=handles, loc="upper right", bbox_to_anchor=(1.07, 1.0))
     return ax3
 
 
@@ -99,7 +101,9 @@ def landscape_panels(
     top = max(_top(relief, highest) for relief in reliefs.values())
     figure = _figure((5.2 * len(reliefs), 5.4))
     share = 1.0 / len(reliefs)
-    axes = [figure.add_axes((k * share, 0.12, 0.91 * share, 0.76), projection="3d") for k in range(len(reliefs))]
+    axes = [
+        figure.add_axes(((k + 0.05) * share, 0.12, 0.87 * share, 0.76), projection="3d") for k in range(len(reliefs))
+    ]
     kinds: list[str] = []
     moved = False
     for number, (ax, (name, relief)) in enumerate(zip(axes, reliefs.items(), strict=True)):
@@ -110,7 +114,7 @@ def landscape_panels(
         _lines(ax3, relief, top, course, [])
         marked = points_on(relief, (points or {}).get(name))
         kinds += [kind for _, _, kind in marked]
-        figure.text(0.48 * share + number * share, 0.895, name, fontsize=9.5, fontweight="bold", ha="center")
+        figure.text((number + 0.48) * share, 0.895, name, fontsize=9.5, fontweight="bold", ha="center")
         _label(ax3, relief, top, marked)
     handles = [_course_handle()] * moved + point_handles(kinds)
     figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
@@ -133,9 +137,8 @@ def axes_3d(ax: Axes, view: tuple[float | int, float | int]) -> Axes3D:
 
 def surface(ax: Axes3D, relief: Relief, top: float, unit: str, energy_unit: str) -> None:
     """The surface itself, cut at `top`, its contours on the floor, and the axes' labels."""
-    x, y = (np.linspace(c[0], c[-1], max(_FINE, len(c))) for c in (relief.x, relief.y))
-    plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
-    heights = relief.height(plane, _BEYOND * top)
+    plane, heights = fine(relief, top)
+    x, y = plane[:, 0, 0], plane[0, :, 1]
     cut = heights >= top
     shown = np.where(_surrounded(cut), np.nan, np.minimum(heights, top))
     (left, right), (near, far) = relief.box
@@ -154,6 +157,19 @@ def surface(ax: Axes3D, relief: Relief, top: float, unit: str, energy_unit: str)
     ax.set_zlabel(height_label(relief, energy_unit), labelpad=2)
     ax.set_zticks([tick for tick in ax.get_zticks() if 0.0 <= tick <= top])
     ax.tick_params(pad=0)
+    # The ends of two axes meet in a corner, where their numbers would overlap.
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, prune="both"))
+
+
+def fine(relief: Relief, top: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places as close as a picture shows them, (x, y, 2), to the edges of the box, and their heights, (x, y)."""
+    x, y = (
+        np.linspace(*edges, max(_FINE, len(centres)))
+        for edges, centres in zip(relief.box, (relief.x, relief.y), strict=True)
+    )
+    plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    return plane, relief.height(plane, _BEYOND * top)
 
 
 def _figure(size: tuple[float, float]) -> Figure:
