@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D, proj3d
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape import Attractors, MinimumAction, Relief
@@ -63,7 +64,7 @@ def landscape_3d(
     line = course_on(course)
     if ax is None:
         figure = _figure((7.4, 6.0))
-        ax = figure.add_axes((0.03, 0.09, 0.90, 0.83), projection="3d")
+        ax = figure.add_axes((0.05, 0.09, 0.87, 0.82), projection="3d")
         figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
         figure.text(0.01, 0.012, told(relief, top, line), fontsize=7.0, va="bottom")
     else:
@@ -99,10 +100,10 @@ def landscape_panels(
     require_alike(list(reliefs.values()))
     first = next(iter(reliefs.values()))
     top = max(_top(relief, highest) for relief in reliefs.values())
-    figure = _figure((5.2 * len(reliefs), 5.4))
+    figure = _figure((5.9 * len(reliefs), 5.4))
     share = 1.0 / len(reliefs)
     axes = [
-        figure.add_axes(((k + 0.05) * share, 0.12, 0.87 * share, 0.76), projection="3d") for k in range(len(reliefs))
+        figure.add_axes(((k + 0.08) * share, 0.12, 0.84 * share, 0.74), projection="3d") for k in range(len(reliefs))
     ]
     kinds: list[str] = []
     moved = False
@@ -114,7 +115,7 @@ def landscape_panels(
         _lines(ax3, relief, top, course, [])
         marked = points_on(relief, (points or {}).get(name))
         kinds += [kind for _, _, kind in marked]
-        figure.text((number + 0.48) * share, 0.895, name, fontsize=9.5, fontweight="bold", ha="center")
+        figure.text((number + 0.5) * share, 0.905, name, fontsize=9.5, fontweight="bold", ha="center")
         _label(ax3, relief, top, marked)
     handles = [_course_handle()] * moved + point_handles(kinds)
     figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
@@ -139,18 +140,20 @@ def surface(ax: Axes3D, relief: Relief, top: float, unit: str, energy_unit: str)
     """The surface itself, cut at `top`, its contours on the floor, and the axes' labels."""
     plane, heights = fine(relief, top)
     x, y = plane[:, 0, 0], plane[0, :, 1]
-    cut = heights >= top
-    shown = np.where(_surrounded(cut), np.nan, np.minimum(heights, top))
+    cut = ~(heights < top)
+    place = np.concatenate([plane, np.where(cut, top, heights)[..., None]], axis=-1)
     (left, right), (near, far) = relief.box
-    floor = -_BELOW * top
-    ax.set(xlim=(left, right), ylim=(near, far), zlim=(floor, top))
-    ax.plot_surface(
-        plane[..., 0], plane[..., 1], shown, facecolors=_shaded(ax, shown, x, y, top), rcount=len(x), ccount=len(y),
-        linewidth=0.0, antialiased=False, shade=False, zorder=1,
-    )  # fmt: skip
+    ax.set(xlim=(left, right), ylim=(near, far), zlim=(-_BELOW * top, top))
+    # Faces with all corners cut are left out, so that the surface ends at the cut. They are made here: of faces that
+    # lost corners matplotlib 3.11 projects memory that it never set, and may warn of an overflow.
+    corners = [np.s_[:-1, :-1], np.s_[1:, :-1], np.s_[1:, 1:], np.s_[:-1, 1:]]
+    kept = ~np.all([cut[corner] for corner in corners], axis=0)
+    colours = np.mean([_shaded(ax, place[..., 2], x, y, top)[corner][kept] for corner in corners], axis=0)
+    faces = np.stack([place[corner][kept] for corner in corners], axis=1)
+    ax.add_collection3d(Poly3DCollection(faces, facecolors=colours, linewidths=0.0, antialiased=False, zorder=1))
     ax.contour(
-        plane[..., 0], plane[..., 1], heights, levels=np.linspace(0, top, 13), zdir="z", offset=floor, cmap="viridis",
-        linewidths=0.6, zorder=0,
+        plane[..., 0], plane[..., 1], heights, levels=np.linspace(0, top, 13), zdir="z", offset=-_BELOW * top,
+        cmap="viridis", linewidths=0.6, zorder=0,
     )  # fmt: skip
     ax.set_xlabel(with_unit(relief.axes[0], unit), labelpad=4)
     ax.set_ylabel(with_unit(relief.axes[1], unit), labelpad=4)
@@ -183,11 +186,11 @@ def _shaded(ax: Axes3D, shown: np.ndarray, x: np.ndarray, y: np.ndarray, top: fl
     """Colours of the surface: by height, darker where it faces away from the light, and pale where it is seen from
     below, so that a wall in front does not hide the valley behind it."""
     step = np.array(_ASPECT) / np.diff(np.array(ax.get_w_lims()).reshape(3, 2), axis=1)[:, 0]
-    z = np.nan_to_num(shown, nan=top) * step[2]
+    z = shown * step[2]
     slopes = np.gradient(z, x * step[0], y * step[1])
     normal = np.stack([-slopes[0], -slopes[1], np.ones_like(z)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    colours = colormaps["viridis"](Normalize(0.0, top)(np.nan_to_num(shown, nan=top)))
+    colours = colormaps["viridis"](Normalize(0.0, top)(shown))
     colours[..., :3] *= (_DIM + (1.0 - _DIM) * np.clip(normal @ (_sight(ax) + [0.0, 0.0, 0.5]), 0.0, 1.0))[..., None]
     colours[..., 3] = np.where(normal @ _sight(ax) < 0.0, _PALE, 1.0)
     return colours
@@ -254,16 +257,6 @@ def _label(ax: Axes3D, relief: Relief, top: float, marked: list[tuple[str, np.nd
     flat = np.column_stack(proj3d.proj_transform(*place.T, ax.get_proj()))[:, :2]
     place_labels(ax, [tuple(p) for p in flat], [name for name, _, _ in marked], weight="bold", clearance=7.0)
     outlined(ax)
-
-
-def _surrounded(cut: np.ndarray) -> np.ndarray:
-    """Where a cut height has only cut neighbours: left out, so that the surface ends at the cut exactly."""
-    wide = np.pad(cut, 1, constant_values=True)
-    every = cut.copy()
-    for a in range(3):
-        for b in range(3):
-            every &= wide[a : a + cut.shape[0], b : b + cut.shape[1]]
-    return every
 
 
 def _top(relief: Relief, highest: float | int | None) -> float:
