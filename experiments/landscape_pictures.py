@@ -40,7 +40,8 @@ SMOKE: dict[str, Any] = {
     "toggle": {"cells": 20, "frames": 4},
     "gata1": {"cells": 20, "portrait": 25, "path_points": 9, "cell_count": 40, "step": 0.05},
 }
-NAMES = {"GATA1": "GATA1 lineage", "SPI1": "PU.1 lineage", "both": "progenitor"}
+_VIEW = (56.0, -132.0)
+NAMES = {"SPI1": "PU.1 lineage", "both": "progenitor", "GATA1": "GATA1 lineage"}
 
 
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
@@ -96,12 +97,14 @@ def _toggle(plan: dict[str, Any], most: int, out: Path, progress: bool) -> tuple
         dict(zip(names, (before, during), strict=True)),
         courses={names[0]: before.place(states[last:], species), names[1]: before.place(states[: last + 1], species)},
         points=dict(zip(names, (rest.points, pushed.points), strict=True)),
-        unit="amount", title="The toggle switch before and during a push", simulated=True,
+        highest=plan["cut"], view=_VIEW, unit="amount", title="The toggle switch before and during a push",
+        simulated=True,
     )  # fmt: skip
     plot.save(panels, out / "landscape_pictures_toggle.png", dpi=100)
     path = plot.push_gif(
         out / "landscape_pictures_push.gif", moments, states, species, points=rest.points, fps=plan["fps"],
-        unit="amount", title="Pushing the toggle switch over", simulated=True, most_bytes=most, progress=progress,
+        highest=plan["cut"], view=_VIEW, unit="amount", title="Pushing the toggle switch over", simulated=True,
+        most_bytes=most, progress=progress,
     )  # fmt: skip
     found = {
         "error": max(float(np.abs(np.sort(state)[::-1] - exact).max()) for state in stable),
@@ -131,7 +134,7 @@ def _gata1(plan: dict[str, Any], out: Path) -> tuple[Grid, Plane, float]:
         minimum_action(model, noise, begin, over, points=plan["path_points"]) for begin in (low, np.array([1.0, 1.0]))
     ]
     surface = plot.landscape_3d(
-        relief, points=seen.points, paths=ways, highest=9, unit="amount", view=(52, -125),
+        relief, points=seen.points, paths=ways, highest=7, unit="amount", view=(66.0, -132.0),
         title="GATA1-PU.1: three valleys, and the ways to a pass", simulated=True,
     )  # fmt: skip
     plot.save(surface, out / "landscape_pictures.png", dpi=100)

@@ -12,6 +12,7 @@ from pinnsim.errors import PinnsimError
 from pinnsim.landscape import (
     Potential,
     Relief,
+    System,
     additive,
     in_time,
     principal_components,
@@ -102,7 +103,9 @@ def test_reliefs_of_other_potentials_planes_or_grids_are_never_subtracted():
         Relief(one.x[::-1], one.y[:-1], one.potential, one.axes)
 
 
-def test_the_landscape_of_every_moment_of_a_push():
+def test_the_landscape_of_every_moment_of_a_push(monkeypatch):
+    traces, force = [], System.force
+    monkeypatch.setattr(System, "force", lambda *given: traces.append(1) or force(*given))
     treatment, times = "drive(x)=0.1@1:2", [0.0, 0.5, 1.0, 1.9, 2.0, 7.0]
     found = in_time(double_well(), additive(0.1, 1), ([-2.0], [2.0]), 60, treatment, times)
     assert found.which.tolist() == [0, 0, 1, 1, 0, 0]
@@ -110,11 +113,14 @@ def test_the_landscape_of_every_moment_of_a_push():
     x = found.grids[0].centres[0]
     np.testing.assert_allclose(np.diff(pushed - rest) / np.diff(x), -1.0, atol=1e-6)  # -h / D
     assert found.time_unit == "min"
+    # One program serves all moments of all treatments.
+    first = len(traces)
     # A dose that is eliminated tilts less and less.
     fading = in_time(
         double_well(), additive(0.1, 1), ([-2.0], [2.0]), 60, "drive(x)=0.1{dose=2;ke=1;ic50=1}@0:9", [0.0, 1.0, 3.0]
     )
     assert fading.which.tolist() == [0, 1, 2]
+    assert len(traces) == first <= 1
     slopes = [np.diff(grid.potential() - rest)[30] / (x[1] - x[0]) for grid in fading.grids]
     left = 2 * np.exp(-np.array([0.0, 1.0, 3.0]))
     np.testing.assert_allclose(slopes, -left / (1 + left), atol=1e-6)

@@ -74,8 +74,8 @@ class Relief:
 
     @property
     def box(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Lowest and highest centres, of x and of y."""
-        return (float(self.x[0]), float(self.x[-1])), (float(self.y[0]), float(self.y[-1]))
+        """Lowest and highest edges of the cells around the centres, of x and of y."""
+        return _edges(self.x), _edges(self.y)
 
     def place(self, states: np.ndarray, species: Sequence[str]) -> np.ndarray:
         """Coordinates of states on this plane, (..., 2).
@@ -86,10 +86,15 @@ class Relief:
         return _placed(states, species, self.axes, self.projection)
 
     def height(self, points: np.ndarray, highest: float | int = np.inf) -> np.ndarray:
-        """Heights at points (..., 2), cut at `highest`; NaN outside the box."""
+        """Heights at points (..., 2), cut at `highest`; level in the outer half of the outermost cells, NaN outside."""
         cut = np.minimum(self.potential.values, highest)
-        look = scipy.interpolate.RegularGridInterpolator((self.x, self.y), cut, bounds_error=False, fill_value=np.nan)
-        return look(np.asarray(points, dtype=float))
+        where = np.asarray(points, dtype=float)
+        low, high = np.array(self.box).T
+        inner = np.clip(where, [self.x[0], self.y[0]], [self.x[-1], self.y[-1]])
+        found = scipy.interpolate.RegularGridInterpolator((self.x, self.y), cut, bounds_error=False)(inner)
+        # Edges are sums of centres and widths, so what lies on them may miss them by rounding.
+        slack = 1e-9 * (high - low)
+        return np.where(((where >= low - slack) & (where <= high + slack)).all(axis=-1), found, np.nan)
 
     def minus(self, other: "Relief") -> np.ndarray:
         """Differences of heights, (x, y), for example before and after a perturbation.
@@ -215,6 +220,13 @@ def _placed(
                 )
     chosen = np.asarray(states)[..., [names.index(name) for name in wanted]]
     return chosen if projection is None else projection.project(chosen)[..., :2]
+
+
+def _edges(centres: np.ndarray) -> tuple[float, float]:
+    return (
+        float(centres[0] - 0.5 * (centres[1] - centres[0])),
+        float(centres[-1] + 0.5 * (centres[-1] - centres[-2])),
+    )
 
 
 def _plane(relief: Relief) -> str:

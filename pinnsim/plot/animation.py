@@ -90,12 +90,14 @@ def push_gif(
             figure = Figure(figsize=(6.0, 5.2), dpi=dpi)
             figure.set_layout_engine("none")
             FigureCanvasAgg(figure)
-            ax = axes_3d(figure.add_axes((0.0, 0.11, 0.94, 0.80), projection="3d"), view)
+            ax = axes_3d(figure.add_axes((0.03, 0.11, 0.92, 0.80), projection="3d"), view)
             surface(ax, relief, top, unit, "")
             _mark(ax, relief, top, points)
             figure.text(0.02, 0.955, titled(title, simulated), fontweight="bold", fontsize=10)
             figure.text(0.02, 0.91, f"treatment: {landscapes.treatment or 'given as arrays'}", fontsize=8, color=GREY)
-            figure.text(0.02, 0.01, told(relief, top), fontsize=6.5, color=INK, va="bottom")
+            figure.text(
+                0.02, 0.01, told(relief, top, course[landscapes.which == number]), fontsize=6.5, color=INK, va="bottom"
+            )
             mine = np.flatnonzero(landscapes.which == number)
             for k, image in zip(mine, _frames(ax, relief, top, course, mine, clock), strict=True):
                 made[k] = image

@@ -79,7 +79,7 @@ def phase_portrait(
     """
     ax = new_axes(ax, (6.4, 5.0))
     handles: list = []
-    axes = [np.linspace(low, high, 240) for low, high in zip(*box, strict=True)]
+    axes = [np.linspace(low, high, 241) for low, high in zip(*box, strict=True)]
     x, y = np.meshgrid(*axes)
     field = np.asarray(flow(np.stack([x, y], axis=-1)))
     if potential is not None and grid is not None:

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape import Attractors, MinimumAction, Relief
+from pinnsim.plot.landscape3d import fine
 from pinnsim.plot.marks import Mark, course_on, height_label, look_of, outlined, point_handles, points_on, told, ways_on
 from pinnsim.plot.style import INK, PALE, RED, new_axes, place_labels, styled, titled, with_unit
 
@@ -54,11 +56,13 @@ def landscape_contour(
         )
     ax = new_axes(ax, (6.4, 5.4))
     # What is above the highest level is left to the ground, which is grey: cut, not flat.
-    heights = np.minimum(relief.potential.values, 1.5 * top).T
     ax.set_facecolor(PALE)
-    filled = ax.contourf(relief.x, relief.y, heights, levels=np.linspace(0, top, _LEVELS), cmap="viridis")
-    ax.contour(relief.x, relief.y, heights, levels=np.linspace(0, top, 13)[1:], colors="white", linewidths=0.4)
+    plane, heights = fine(relief, top)
+    drawn = plane[..., 0], plane[..., 1], heights
+    filled = ax.contourf(*drawn, levels=np.linspace(0, top, _LEVELS), cmap="viridis")
+    ax.contour(*drawn, levels=np.linspace(0, top, 13)[1:], colors="white", linewidths=0.4)
     bar = ax.figure.colorbar(filled, ax=ax, shrink=0.85)
+    bar.set_ticks([tick for tick in MaxNLocator(7).tick_values(0.0, top) if 0.0 <= tick <= top])
     bar.set_label(height_label(relief, energy_unit))
     handles: list[Line2D] = []
     if flux is not None:
@@ -81,8 +85,9 @@ def landscape_contour(
     ax.set(xlim=(left, right), ylim=(near, far))
     ax.set_xlabel(with_unit(relief.axes[0], unit))
     ax.set_ylabel(with_unit(relief.axes[1], unit))
-    ax.set_title(titled(title, simulated) + "\n", pad=10)
-    ax.text(0.0, 1.01, told(relief, top, width=78), transform=ax.transAxes, fontsize=7.0, va="bottom")
+    small = told(relief, top, line, width=72)
+    ax.set_title(titled(title, simulated), pad=8.0 + 9.0 * (1 + small.count("\n")))
+    ax.text(0.0, 1.01, small, transform=ax.transAxes, fontsize=7.0, va="bottom")
     if handles:
         ax.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     names = [name for name, _, _ in marked]

@@ -75,7 +75,7 @@ def landscape_interactive(
                     text=[name for name, _ in those], textposition="top center", marker=look,
                 )
             )  # fmt: skip
-    small = told(relief, top, width=110).replace("\n", "<br>")
+    small = told(relief, top, line, width=110).replace("\n", "<br>")
     return go.Figure(
         parts,
         layout={

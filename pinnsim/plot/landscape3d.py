@@ -14,7 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d import Axes3D, proj3d
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape import Attractors, MinimumAction, Relief
@@ -24,7 +26,7 @@ from pinnsim.plot.style import INK, RED, place_labels, styled, titled, with_unit
 
 _ASPECT = (4.0, 4.0, 2.4)
 _SIGHT = 120  # places looked at along a line of sight
-_FINE = 120  # places per axis at which the surface is drawn
+_FINE = 96  # places per axis at which the surface is drawn
 _BEYOND = 1.5  # heights are cut here before they are interpolated, so that the edge at the cut is smooth
 _BELOW = 0.35  # how far below the lowest point the contours lie, of the drawn height
 _DIM, _PALE = 0.72, 0.22  # the darkest shade; how opaque the surface is when it is seen from below
@@ -59,21 +61,22 @@ def landscape_3d(
     not above 0.
     """
     top = _top(relief, highest)
+    line = course_on(course)
     if ax is None:
         figure = _figure((7.4, 6.0))
-        ax = figure.add_axes((0.0, 0.09, 0.92, 0.83), projection="3d")
+        ax = figure.add_axes((0.05, 0.09, 0.87, 0.82), projection="3d")
         figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
-        figure.text(0.01, 0.012, told(relief, top), fontsize=7.0, va="bottom")
+        figure.text(0.01, 0.012, told(relief, top, line), fontsize=7.0, va="bottom")
     else:
         ax.set_title(titled(title, simulated))
     ax3 = axes_3d(ax, view)
     surface(ax3, relief, top, unit, energy_unit)
-    handles = _lines(ax3, relief, top, course_on(course), ways_on(relief, paths))
+    handles = _lines(ax3, relief, top, line, ways_on(relief, paths))
     marked = points_on(relief, points)
     _label(ax3, relief, top, marked)
     handles += point_handles(kind for _, _, kind in marked)
     if handles:
-        ax3.legend(handles=handles, loc="upper right", bbox_to_anchor=(1.06, 1.06))
+        ax3.legend(handles=handles, loc="upper right", bbox_to_anchor=(1.07, 1.0))
     return ax3
 
 
@@ -97,9 +100,11 @@ def landscape_panels(
     require_alike(list(reliefs.values()))
     first = next(iter(reliefs.values()))
     top = max(_top(relief, highest) for relief in reliefs.values())
-    figure = _figure((5.2 * len(reliefs), 5.4))
+    figure = _figure((5.9 * len(reliefs), 5.4))
     share = 1.0 / len(reliefs)
-    axes = [figure.add_axes((k * share, 0.12, 0.91 * share, 0.76), projection="3d") for k in range(len(reliefs))]
+    axes = [
+        figure.add_axes(((k + 0.08) * share, 0.12, 0.84 * share, 0.74), projection="3d") for k in range(len(reliefs))
+    ]
     kinds: list[str] = []
     moved = False
     for number, (ax, (name, relief)) in enumerate(zip(axes, reliefs.items(), strict=True)):
@@ -110,7 +115,7 @@ def landscape_panels(
         _lines(ax3, relief, top, course, [])
         marked = points_on(relief, (points or {}).get(name))
         kinds += [kind for _, _, kind in marked]
-        figure.text(0.48 * share + number * share, 0.895, name, fontsize=9.5, fontweight="bold", ha="center")
+        figure.text((number + 0.5) * share, 0.905, name, fontsize=9.5, fontweight="bold", ha="center")
         _label(ax3, relief, top, marked)
     handles = [_course_handle()] * moved + point_handles(kinds)
     figure.text(0.01, 0.955, titled(title, simulated), fontsize=11, fontweight="bold")
@@ -133,27 +138,41 @@ def axes_3d(ax: Axes, view: tuple[float | int, float | int]) -> Axes3D:
 
 def surface(ax: Axes3D, relief: Relief, top: float, unit: str, energy_unit: str) -> None:
     """The surface itself, cut at `top`, its contours on the floor, and the axes' labels."""
-    x, y = (np.linspace(c[0], c[-1], max(_FINE, len(c))) for c in (relief.x, relief.y))
-    plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
-    heights = relief.height(plane, _BEYOND * top)
-    cut = heights >= top
-    shown = np.where(_surrounded(cut), np.nan, np.minimum(heights, top))
+    plane, heights = fine(relief, top)
+    x, y = plane[:, 0, 0], plane[0, :, 1]
+    cut = ~(heights < top)
+    place = np.concatenate([plane, np.where(cut, top, heights)[..., None]], axis=-1)
     (left, right), (near, far) = relief.box
-    floor = -_BELOW * top
-    ax.set(xlim=(left, right), ylim=(near, far), zlim=(floor, top))
-    ax.plot_surface(
-        plane[..., 0], plane[..., 1], shown, facecolors=_shaded(ax, shown, x, y, top), rcount=len(x), ccount=len(y),
-        linewidth=0.0, antialiased=False, shade=False, zorder=1,
-    )  # fmt: skip
+    ax.set(xlim=(left, right), ylim=(near, far), zlim=(-_BELOW * top, top))
+    # Faces with all corners cut are left out, so that the surface ends at the cut. They are made here: of faces that
+    # lost corners matplotlib 3.11 projects memory that it never set, and may warn of an overflow.
+    corners = [np.s_[:-1, :-1], np.s_[1:, :-1], np.s_[1:, 1:], np.s_[:-1, 1:]]
+    kept = ~np.all([cut[corner] for corner in corners], axis=0)
+    colours = np.mean([_shaded(ax, place[..., 2], x, y, top)[corner][kept] for corner in corners], axis=0)
+    faces = np.stack([place[corner][kept] for corner in corners], axis=1)
+    ax.add_collection3d(Poly3DCollection(faces, facecolors=colours, linewidths=0.0, antialiased=False, zorder=1))
     ax.contour(
-        plane[..., 0], plane[..., 1], heights, levels=np.linspace(0, top, 13), zdir="z", offset=floor, cmap="viridis",
-        linewidths=0.6, zorder=0,
+        plane[..., 0], plane[..., 1], heights, levels=np.linspace(0, top, 13), zdir="z", offset=-_BELOW * top,
+        cmap="viridis", linewidths=0.6, zorder=0,
     )  # fmt: skip
     ax.set_xlabel(with_unit(relief.axes[0], unit), labelpad=4)
     ax.set_ylabel(with_unit(relief.axes[1], unit), labelpad=4)
     ax.set_zlabel(height_label(relief, energy_unit), labelpad=2)
     ax.set_zticks([tick for tick in ax.get_zticks() if 0.0 <= tick <= top])
     ax.tick_params(pad=0)
+    # The ends of two axes meet in a corner, where their numbers would overlap.
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(6, prune="both"))
+
+
+def fine(relief: Relief, top: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places as close as a picture shows them, (x, y, 2), to the edges of the box, and their heights, (x, y)."""
+    x, y = (
+        np.linspace(*edges, max(_FINE, len(centres)))
+        for edges, centres in zip(relief.box, (relief.x, relief.y), strict=True)
+    )
+    plane = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1)
+    return plane, relief.height(plane, _BEYOND * top)
 
 
 def _figure(size: tuple[float, float]) -> Figure:
@@ -167,11 +186,11 @@ def _shaded(ax: Axes3D, shown: np.ndarray, x: np.ndarray, y: np.ndarray, top: fl
     """Colours of the surface: by height, darker where it faces away from the light, and pale where it is seen from
     below, so that a wall in front does not hide the valley behind it."""
     step = np.array(_ASPECT) / np.diff(np.array(ax.get_w_lims()).reshape(3, 2), axis=1)[:, 0]
-    z = np.nan_to_num(shown, nan=top) * step[2]
+    z = shown * step[2]
     slopes = np.gradient(z, x * step[0], y * step[1])
     normal = np.stack([-slopes[0], -slopes[1], np.ones_like(z)], axis=-1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-    colours = colormaps["viridis"](Normalize(0.0, top)(np.nan_to_num(shown, nan=top)))
+    colours = colormaps["viridis"](Normalize(0.0, top)(shown))
     colours[..., :3] *= (_DIM + (1.0 - _DIM) * np.clip(normal @ (_sight(ax) + [0.0, 0.0, 0.5]), 0.0, 1.0))[..., None]
     colours[..., 3] = np.where(normal @ _sight(ax) < 0.0, _PALE, 1.0)
     return colours
@@ -238,16 +257,6 @@ def _label(ax: Axes3D, relief: Relief, top: float, marked: list[tuple[str, np.nd
     flat = np.column_stack(proj3d.proj_transform(*place.T, ax.get_proj()))[:, :2]
     place_labels(ax, [tuple(p) for p in flat], [name for name, _, _ in marked], weight="bold", clearance=7.0)
     outlined(ax)
-
-
-def _surrounded(cut: np.ndarray) -> np.ndarray:
-    """Where a cut height has only cut neighbours: left out, so that the surface ends at the cut exactly."""
-    wide = np.pad(cut, 1, constant_values=True)
-    every = cut.copy()
-    for a in range(3):
-        for b in range(3):
-            every &= wide[a : a + cut.shape[0], b : b + cut.shape[1]]
-    return every
 
 
 def _top(relief: Relief, highest: float | int | None) -> float:

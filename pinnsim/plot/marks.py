@@ -109,11 +109,23 @@ def height_label(relief: Relief, unit: str = "") -> str:
     return with_unit(HEIGHTS[relief.potential.kind], unit)
 
 
-def told(relief: Relief, highest: float, width: int = 84, *, share: bool = True) -> str:
-    """The small print of a picture: which potential, of what noise, what is not shown, and where heights are cut."""
+def told(
+    relief: Relief, highest: float, course: np.ndarray | None = None, width: int = 84, *, share: bool = True
+) -> str:
+    """The small print of a picture: which potential, of what noise, what is not shown, and where heights are cut.
+
+    **Arguments:** `course`: what runs above the cut is drawn at it, and told; `share`: tell how much of the box is cut.
+    """
     parts = [relief.potential.meaning, *([relief.note] if relief.note else [])]
-    above = relief.potential.values > highest
+    above = ~(relief.potential.values <= highest)
     if above.any():
         cut = f"heights above {highest:.3g} are cut"
         parts.append(f"{cut} ({above.mean():.0%} of the box)" if share else cut)
+    if course is not None and len(course):
+        places = relief.height(course)
+        off, high = np.isnan(places), places > highest
+        if off.any():
+            parts.append(f"{off.mean():.0%} of the course lies outside the box")
+        if high.any():
+            parts.append(f"{high.mean():.0%} of the course is higher and drawn at the cut")
     return "\n".join(textwrap.wrap("; ".join(parts), width))

@@ -48,10 +48,10 @@ def plane_portrait(
         for found in paths
     ]
     text = f"{title}; {plane.others}" if plane.others else title
-    return phase_portrait(
+    ax = phase_portrait(
         scipy.interpolate.RegularGridInterpolator((plane.x, plane.y), plane.flow),
         ((plane.x[0], plane.y[0]), (plane.x[-1], plane.y[-1])),
-        (with_unit(plane.species[0], unit), with_unit(plane.species[1], unit)),
+        plane.species,
         points=dataclasses.replace(plane.points, states=plane.points.states[:, columns]),
         paths=flat,
         potential=None if relief is None else relief.potential,
@@ -60,3 +60,6 @@ def plane_portrait(
         simulated=simulated,
         ax=ax,
     )
+    ax.set_xlabel(with_unit(plane.species[0], unit))
+    ax.set_ylabel(with_unit(plane.species[1], unit))
+    return ax
