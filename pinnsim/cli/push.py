@@ -133,10 +133,12 @@ def push(
 
 def _models(name: str) -> "list[AbstractKinetics]":
     """The equations of a reaction system, or of all members of a bundle, the best first."""
+    from pinnsim.parameter import resolve
+
     system = read_system(name)
     if system is not None:
-        return [system.system]
-    return [member.kinetics for member in read_model(name).models]
+        return [resolve(system.system)]
+    return [resolve(member.kinetics) for member in read_model(name).models]
 
 
 def _start(kinetics: "AbstractKinetics", found: "Attractors", asked: str | None, template: str, settle: float) -> str:

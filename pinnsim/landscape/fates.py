@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import Problems
 from pinnsim.landscape.attractors import Attractors
-from pinnsim.landscape.coordinates import Numbers, chunk_size, kinetics_of, require_states
+from pinnsim.landscape.coordinates import Numbers, kinetics_of, require_states
 from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import NOWHERE, How, Program, how_to_solve, known_points, lanes_of, program_of, settled_in
 from pinnsim.landscape.slabs import in_slabs
@@ -177,8 +177,7 @@ def fate_probabilities(
 
     # Cells of one push lie side by side: they take nearly the same number of steps. Starts do not share numbers.
     arrays = [start, start * runs + run, dose[lane], duration[lane], wait[lane]]
-    size = chunk_size(len(start), batch_size)
-    final, nearest, gap, outcome = in_slabs(some, arrays, size, "noisy cells" if progress else None)
+    final, nearest, gap, outcome = in_slabs(some, arrays, batch_size, "noisy cells" if progress else None)
     cycles = attractors.cycles if isinstance(attractors, Attractors) else ()
     valley = settled_in(nearest, gap, final, outcome, threshold, len(names), cycles).reshape(starts, lanes, runs)
     names = (*names, *(cycle.name for cycle in cycles))

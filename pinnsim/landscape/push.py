@@ -25,7 +25,6 @@ from pinnsim.errors import PinnsimError, Problems
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.coordinates import (
     Numbers,
-    chunk_size,
     coordinates,
     distance,
     floors,
@@ -331,7 +330,9 @@ def sweep(
     def run(*chunks: Array) -> tuple[Array, ...]:
         return _run(program, members, how, *chunks)
 
-    return in_slabs(run, [numbers, doses, durations, settle], chunk_size(len(doses), batch_size), label)
+    # Chunks of one width always: few lanes are filled up with copies, which take the same steps, so that one program
+    # serves any number and a lane rounds alike alone and among others.
+    return in_slabs(run, [numbers, doses, durations, settle], batch_size, label)
 
 
 def how_to_solve(program: Program, span: float, members: Members | None = None) -> How:

@@ -81,7 +81,14 @@ def fate_map_panel(
         for ends in ensemble.critical_interval(level).T:
             ax.plot(ensemble.doses, ends, color=INK, linewidth=1.0, linestyle=":", zorder=2.1)
         handles.append(
-            Line2D([], [], color=INK, linewidth=1.0, linestyle=":", label=f"of the middle {level:.0%} of members")
+            Line2D(
+                [],
+                [],
+                color=INK,
+                linewidth=1.0,
+                linestyle=":",
+                label=f"middle {level:.0%} of members: critical duration",
+            )
         )
     for line in ax.lines:
         line.set_zorder(max(line.get_zorder(), 2.0))
