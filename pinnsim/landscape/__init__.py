@@ -21,6 +21,7 @@ from pinnsim.landscape.fokker_planck import Grid, fokker_planck
 from pinnsim.landscape.noise import additive, chemical
 from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
 from pinnsim.landscape.potential import Potential
+from pinnsim.landscape.prefactor import ExitTime, exit_time
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.push import Push, grid, push
 from pinnsim.landscape.quasi_potential import QuasiPotential, quasi_potential
@@ -40,6 +41,7 @@ __all__ = [
     "CriticalDuration",
     "Cycle",
     "EnergyPath",
+    "ExitTime",
     "FoldCurve",
     "Grid",
     "Line",
@@ -64,6 +66,7 @@ __all__ = [
     "critical_duration",
     "dose",
     "energy_path",
+    "exit_time",
     "find_attractors",
     "fixed_points",
     "fokker_planck",
