@@ -128,10 +128,11 @@ def test_new_valleys_are_named_and_counted():
     assert found.arrivals[strong].sum() == 8
 
 
-def test_cycles_and_failures_are_coded_and_harm_no_other_lane():
-    found = run(
-        ring(("a", "b", "c"), 2.0, 3.0), ["a*5, b*5, c*5", "a=0"], starts=4, settle=60.0, states=[[1.0, 2.0, 3.0]]
-    )
+def test_cycles_are_coded_and_harm_no_other_lane():
+    calm = ring(("a", "b", "c"), 2.0, 3.0)
+    reference = find_attractors(calm, starts=2, probes=0, settle=30.0)
+    loud = ["a*5, b*5, c*5", "a=0"]
+    found = run(calm, loud, reference=reference, starts=2, settle=30.0, states=[[1.0, 2.0, 3.0]])
     assert set(found.motion[0, 1:]) == {"cycle"}
     assert found.under("a*5, b*5, c*5").tolist() == []
     assert found.fate[1, 0] == "remains"

@@ -22,6 +22,7 @@ from pinnsim.landscape.noise import additive, chemical
 from pinnsim.landscape.ornstein_uhlenbeck import OrnsteinUhlenbeck, ornstein_uhlenbeck
 from pinnsim.landscape.plane import Plane, plane
 from pinnsim.landscape.potential import Potential
+from pinnsim.landscape.prefactor import ExitTime, exit_time
 from pinnsim.landscape.projection import Projection, principal_components
 from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.push import Push, grid, push
@@ -53,6 +54,7 @@ __all__ = [
     "EdgeDistance",
     "EnergyPath",
     "EnsembleMap",
+    "ExitTime",
     "FateMap",
     "Fates",
     "FoldCurve",
@@ -94,6 +96,7 @@ __all__ = [
     "edge_points",
     "energy_path",
     "ensemble_map",
+    "exit_time",
     "fate_map",
     "fate_probabilities",
     "find_attractors",

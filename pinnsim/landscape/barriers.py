@@ -6,8 +6,9 @@ with equal noise D in all directions the mean exit time is known with its prefac
 
     T = 2 pi / l sqrt(|det J_saddle| / det(-J_attractor)) exp(S),      l: the saddle's unstable rate, S = dU / D,
 
-which is exact for small noise; without a gradient the prefactor depends on the whole path and is not given (NaN), only
-`T ~ exp(S)`. Convention `dX = f dt + sqrt(2 D) dW`, `S = 1/4 int (x' - f)' D^-1 (x' - f) dt`.
+which is exact for small noise; without a gradient the prefactor depends on the whole path and is that of
+`pinnsim.landscape.prefactor` for constant noise, and not given (NaN) else, only `T ~ exp(S)`. Convention
+`dX = f dt + sqrt(2 D) dW`, `S = 1/4 int (x' - f)' D^-1 (x' - f) dt`.
 
 Source: H. Eyring, J. Chem. Phys. 3:107 (1935); F. Bouchet and J. Reygner, Ann. Henri Poincare 17:3499 (2016).
 """
@@ -19,10 +20,12 @@ import numpy as np
 import pandas as pd
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.errors import PinnsimError
 from pinnsim.landscape.action import MinimumAction, minimum_action
 from pinnsim.landscape.attractors import Attractors, follow
 from pinnsim.landscape.coordinates import coordinates, distance, floors, frozen, kinetics_of, resolved
 from pinnsim.landscape.noise import AbstractNoise
+from pinnsim.landscape.prefactor import exit_time
 from pinnsim.landscape.system import System, jacobian, system_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
@@ -82,6 +85,8 @@ def barriers(
                 continue
             paths = minimum_action(kinetics, noise, low[here], attractors.states[k], acting, points=points)
             prefactor = _prefactor(noise, system, low[here], attractors.states[k])
+            if np.isnan(prefactor):
+                prefactor = _without_gradient(kinetics, noise, paths, acting)
             found.append(Barrier(here, names[k], there, paths, prefactor))
     return tuple(sorted(found, key=lambda barrier: barrier.action))
 
@@ -144,6 +149,16 @@ def _prefactor(noise: AbstractNoise, system: System, valley: np.ndarray, top: np
         return float("nan")
     rate = float(np.linalg.eigvalsh(high).max())
     return float(2 * np.pi / rate * np.sqrt(abs(np.linalg.det(high)) / abs(np.linalg.det(low))))
+
+
+def _without_gradient(
+    kinetics: AbstractKinetics, noise: AbstractNoise, paths: MinimumAction, acting: Perturbation
+) -> float:
+    """Bouchet's and Reygner's, along the cheapest path; NaN where the noise is not constant."""
+    try:
+        return exit_time(kinetics, noise, paths.paths[0], acting).prefactor
+    except PinnsimError:
+        return float("nan")
 
 
 def _jacobian(system: System, state: np.ndarray) -> np.ndarray:
