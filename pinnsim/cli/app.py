@@ -19,6 +19,7 @@ from pinnsim.cli.others import demo, doctor, experiment
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
 from pinnsim.cli.simulate import simulate
+from pinnsim.cli.sweep import app as sweep
 from pinnsim.errors import DATA, PinnsimError
 from pinnsim.session import plain_warnings
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 for verb in (demo, fit, score, simulate, report, doctor, experiment):
     app.command()(verb)
+app.add_typer(sweep, name="sweep")
 
 
 _debug: ContextVar[bool] = ContextVar("debug", default=False)
