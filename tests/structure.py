@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "shelf",
             "plot",
             "project",
+            "campaign",
             "judge",
             "report",
             "session",

@@ -22,6 +22,7 @@ from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
 from pinnsim.cli.simulate import simulate
+from pinnsim.cli.sweep import app as sweep
 from pinnsim.errors import DATA, PinnsimError
 from pinnsim.session import plain_warnings
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 for verb in (demo, init, check, fit, score, simulate, push, report, doctor, experiment, schema):
     app.command()(verb)
+app.add_typer(sweep, name="sweep")
 
 
 _debug: ContextVar[bool] = ContextVar("debug", default=False)

@@ -1,0 +1,235 @@
+"""`pinnsim sweep plan|run|status|resume|merge|verify`: campaigns of many points."""
+
+import enum
+import math
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pinnsim.cli.arguments import ProgressBar, check_folder
+from pinnsim.errors import PinnsimError
+from pinnsim.session import start
+
+if TYPE_CHECKING:
+    from pinnsim.sweep import Report, Store
+    from pinnsim.sweep.plan import Plan
+
+
+class Engine(enum.StrEnum):
+    """Where points are worked out."""
+
+    IN_PROCESS = "in-process"
+    PROCESSES = "processes"
+    DASK = "dask"
+
+
+_Spec = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The campaign's file.", show_default=False)]
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The campaign's folder.", show_default=False)]
+_Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The campaign's folder.", show_default=False)]
+_Engine = Annotated[Engine, typer.Option("--engine", help="This process, worker processes, or a Dask cluster.")]
+_Workers = Annotated[int, typer.Option("--workers", "-n", min=1, help="How many worker processes.")]
+_Address = Annotated[
+    str, typer.Option("--address", metavar="HOST:PORT", help="A Dask scheduler; none: a cluster on this machine.")
+]
+_Chunk = Annotated[int | None, typer.Option("--chunk", min=1, help="Points written at a time.", show_default=False)]
+_Shard = Annotated[str, typer.Option("--shard", metavar="I/N", help="Only each N-th chunk, from the I-th.")]
+
+app = typer.Typer(
+    help="Work out many points of a model, in one folder that survives anything.\n\n"
+    "\b\nExamples:\n"
+    "  pinnsim sweep plan sweep.toml\n"
+    "  pinnsim sweep run sweep.toml --out out/sweep --engine processes --workers 4\n"
+    "  pinnsim sweep resume out/sweep",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def plan(
+    spec: _Spec,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where it would go.")] = Path("."),
+    chunk: _Chunk = None,
+    shard: _Shard = "1/1",
+) -> None:
+    """Show what a campaign would take: points, chunks, disk and time.
+
+    \b
+    Examples:
+      pinnsim sweep plan sweep.toml
+    """
+    start()
+    from pinnsim.campaign import load_campaign
+    from pinnsim.sweep import plan
+
+    loaded = load_campaign(spec)
+    found = plan(loaded, out, loaded.layout(chunk, _shard(shard)))
+    _show_plan(found)
+    found.check(out)
+
+
+@app.command()
+def run(
+    spec: _Spec,
+    out: _Out,
+    engine: _Engine = Engine.IN_PROCESS,
+    workers: _Workers = 1,
+    address: _Address = "",
+    chunk: _Chunk = None,
+    shard: _Shard = "1/1",
+    progress: ProgressBar = True,
+) -> None:
+    """Begin a campaign and work until it is done.
+
+    \b
+    Examples:
+      pinnsim sweep run sweep.toml --out out/sweep
+      pinnsim sweep run sweep.toml --out out/part2 --shard 2/3
+      pinnsim sweep run sweep.toml --out out/sweep --engine dask --address 10.0.0.1:8786
+    """
+    part = _shard(shard)
+    check_folder(out)
+    start()
+    from pinnsim import campaign
+    from pinnsim.sweep import plan
+
+    loaded = campaign.load_campaign(spec)
+    _show_plan(plan(loaded, out, loaded.layout(chunk, part), trial=False))
+    report = campaign.run(
+        loaded, out, engine=engine.value, workers=workers, address=address, chunk=chunk, shard=part, progress=progress
+    )
+    _show_report(report, out)
+
+
+@app.command()
+def resume(
+    folder: _Folder,
+    engine: _Engine = Engine.IN_PROCESS,
+    workers: _Workers = 1,
+    address: _Address = "",
+    progress: ProgressBar = True,
+) -> None:
+    """Go on with a campaign after anything: what is pending or damaged is worked out.
+
+    \b
+    Examples:
+      pinnsim sweep resume out/sweep --engine processes --workers 2
+    """
+    start()
+    from pinnsim import campaign
+
+    report = campaign.resume(folder, engine=engine.value, workers=workers, address=address, progress=progress)
+    _show_report(report, folder)
+
+
+@app.command()
+def status(folder: _Folder) -> None:
+    """Show how far a campaign is. It may be running.
+
+    \b
+    Examples:
+      pinnsim sweep status out/sweep
+    """
+    from pinnsim.sweep import Store, failures_by_reason
+
+    store = Store(folder)
+    counts = store.counts()
+    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+    for reason, count in failures_by_reason(store).items():
+        typer.echo(f"  {count} {reason}")
+    for point, reason in _quarantined(store).items():
+        typer.echo(f"  point {point} killed its worker twice ({reason}): {_place(store, int(point))}")
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The shards.", show_default=False)],
+    out: _Out,
+) -> None:
+    """Make one campaign's folder of its shards.
+
+    \b
+    Examples:
+      pinnsim sweep merge out/part1 out/part2 out/part3 --out out/whole
+    """
+    check_folder(out)
+    from pinnsim.sweep import merge
+
+    store = merge(folders, out)
+    typer.echo(f"Written: {out} ({', '.join(f'{count} {what}' for what, count in store.counts().items())})")
+
+
+@app.command()
+def verify(folder: _Folder) -> None:
+    """Read everything that is done, hold it against its sha256, and show the hash of all numbers.
+
+    \b
+    Examples:
+      pinnsim sweep verify out/sweep
+    """
+    from pinnsim.sweep import Store
+
+    store = Store(folder)
+    store.verify()
+    typer.echo(f"All is sound. {', '.join(f'{count} {what}' for what, count in store.counts().items())}")
+    typer.echo(f"sha256 {store.content_hash()}")
+
+
+@app.command(hidden=True)
+def worker(folder: _Folder) -> None:
+    """A worker of `--engine processes`: speaks with the process that started it."""
+    start()
+    from pinnsim.campaign import of_store
+    from pinnsim.sweep import Store, serve
+
+    serve(lambda: of_store(Store(folder)).compute)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    which, total = (int(part) for part in match.groups()) if match else (0, 0)
+    if not 1 <= which <= total:
+        raise PinnsimError.of("E_USAGE", f"--shard '{text}' cannot be read; give i/n, for example 2/3.")
+    return which, total
+
+
+def _show_plan(found: "Plan") -> None:
+    from pinnsim.sweep.plan import size_text
+
+    time = "" if math.isnan(found.seconds) else f", about {found.seconds:.3g} s of one worker"
+    compiling = "" if math.isnan(found.seconds) else f" and {found.compiling:.3g} s to compile"
+    typer.echo(
+        f"{found.points} points in {found.chunks} chunks of {found.chunk}; {size_text(found.bytes)} on disk "
+        f"({size_text(found.free)} free){time}{compiling}."
+    )
+
+
+def _show_report(report: "Report", folder: Path) -> None:
+    counts = ", ".join(f"{count} {what}" for what, count in report.counts.items())
+    typer.echo(f"{counts}; {report.chunks} chunks written in {report.seconds:.3g} s.")
+    if report.lost:
+        print(f"{report.lost} workers died and were replaced.", file=sys.stderr)
+    if report.quarantined:
+        points = ", ".join(map(str, report.quarantined))
+        print(f"E_SOLVER: points {points} killed their worker twice; see 'pinnsim sweep status'.", file=sys.stderr)
+    typer.echo(f"Written: {folder}")
+    if report.quarantined or (report.counts["failed"] and not report.counts["done"]):
+        raise typer.Exit(4)
+
+
+def _quarantined(store: "Store") -> dict[str, str]:
+    return {point: reason for entry in store.done.values() for point, reason in entry.get("quarantined", {}).items()}
+
+
+def _place(store: "Store", point: int) -> str:
+    """The values of a point's axes."""
+    chunk = point // store.layout.chunk
+    axes = [name for name in store.layout.variables if name.startswith("axis_")]
+    return ", ".join(
+        f"{store.layout.variables[name].attrs['axis']} = {store.read(name, chunk)[point % store.layout.chunk]:g}"
+        for name in axes
+    )

@@ -1,0 +1,203 @@
+"""What is worked out at each point, as one compiled program of a fixed shape.
+
+Points are worked on in blocks of `block`: point k always lies at place `k mod block` of a call of one and the same
+program, whatever the size of chunks, the number of workers or the order. What is asked of only a part of a block (a
+chunk's end, a bisected chunk) fills the other places with points of that part. So numbers are equal to the last bit
+where lanes do not see one another, which they do not: a lane's steps, outcome and end are its own.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.landscape.coordinates import coordinates, distance, floors
+from pinnsim.landscape.system import ParameterKnob
+from pinnsim.model import CellModel
+from pinnsim.parameter import resolve
+from pinnsim.perturbation import Perturbation
+from pinnsim.shapes import Scalar, State, Times
+from pinnsim.simulate import Outcome
+from pinnsim.simulate.adaptive import Limits, integrate
+from pinnsim.simulate.batch import run_lanes
+from pinnsim.simulate.explicit import Tsitouras
+from pinnsim.simulate.initial import AtRest, Bare, Model
+from pinnsim.simulate.many import lanes_in_cache
+from pinnsim.simulate.newton import equations
+from pinnsim.simulate.rosenbrock import Rodas
+from pinnsim.simulate.solve import Solution
+from pinnsim.sweep.engine import Stopped, Stopping
+from pinnsim.sweep.points import Points
+from pinnsim.tree import path_name, replaced
+
+NOWHERE = -1
+Lanes = dict[str, Array]
+
+
+class Program(eqx.Module):
+    """What all points share.
+
+    **Arguments:** `model`: resolved; `members`: its ensemble, stacked, or `None`; `treatments`: stacked, what acts all
+    the time; `zero`, `slope`: the push at dose 0 and per unit of dose, or `None`; `begin`: when it begins; `start`:
+    (species,), or NaN for rest; `dose`, `duration`: where they do not vary; `references`: (point, species), attractors
+    that fates refer to; `threshold`; `rtol`, `atol`; `knobs`: numbers of the model that vary, by their axes' names;
+    `rest`, `stiff`, `moving`, `max_steps`, `record`: choices.
+    """
+
+    model: Model
+    members: Model | None
+    treatments: Perturbation
+    zero: Perturbation | None
+    slope: Perturbation | None
+    begin: Scalar
+    start: State
+    dose: Scalar
+    duration: Scalar
+    times: Times
+    references: Float[Array, "attractor species"]
+    threshold: Scalar
+    rtol: Scalar
+    atol: Scalar
+    knobs: dict[str, ParameterKnob]
+    rest: bool = eqx.field(static=True)
+    stiff: bool = eqx.field(static=True)
+    moving: bool = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+    record: tuple[str, ...] = eqx.field(static=True)
+
+    def cell(self, lane: Lanes) -> Model:
+        """The model of a point."""
+        model = self.model
+        if self.members is not None and "member" in lane:
+            arrays, rest = eqx.partition(self.members, eqx.is_array)
+            model = eqx.combine(jax.tree.map(lambda leaf: leaf[lane["member"]], arrays), rest)
+        kinetics, idle = model.kinetics, Perturbation.none(model.table).at(jnp.zeros(()))
+        for name, knob in self.knobs.items():
+            kinetics, _ = knob.turned(kinetics, idle, lane[name])
+        return eqx.tree_at(lambda m: m.kinetics, model, kinetics)
+
+    def perturbation(self, lane: Lanes) -> Perturbation:
+        """What acts at a point."""
+        which = lane.get("treatment", jnp.zeros((), int))
+        acting = jax.tree.map(lambda leaf: leaf[which], self.treatments)
+        if self.zero is None or self.slope is None:
+            return acting
+        dose, duration = lane.get("dose", self.dose), lane.get("duration", self.duration)
+        scaled = jax.tree.map(lambda zero, slope: zero + dose * slope, self.zero, self.slope)
+        # A push of no duration never starts: an interval of no length would still set held species.
+        start = jnp.where(duration > 0, scaled.start, jnp.inf)
+        stop = start + jnp.where(jnp.isfinite(start), duration, 0.0)
+        return eqx.tree_at(lambda p: (p.start, p.stop), scaled, (start, stop)).compose(acting)
+
+    def before(self, lane: Lanes) -> tuple[dict[str, Array], Perturbation, State]:
+        """Numbers of the model that are this point's own, what acts, and where it starts."""
+        model, acting = self.cell(lane), self.perturbation(lane)
+        own = _named(model.kinetics)
+        if self.members is None or "member" not in lane:
+            own = {name: leaf for name, leaf in own.items() if name in {knob.leaf for knob in self.knobs.values()}}
+        state = AtRest().state(model, acting) if self.rest else self.start
+        return own, acting, state
+
+    def after(self, lane: Lanes, begin: State, usable: Array, found: Solution) -> Lanes:
+        """What is kept of a point."""
+        model = self.cell(lane)
+        states = jnp.where(model.kinetics.material()[None], jnp.maximum(found.states, 0.0), found.states)
+        outcome = jnp.where(usable, found.outcome, Outcome.NOT_SETTLED.value if self.rest else Outcome.NOT_FINITE.value)
+        outcome = jnp.where(
+            (outcome == Outcome.DONE) & ~jnp.all(jnp.isfinite(states)), Outcome.NOT_FINITE.value, outcome
+        )
+        done = outcome == Outcome.DONE
+        states = jnp.where(done, states, jnp.nan)
+        kept: Lanes = {"outcome": outcome.astype(jnp.int16)}
+        if "end" in self.record:
+            kept["end"] = states[-1]
+        if "trajectory" in self.record:
+            kept["trajectory"] = states
+        if "readings" in self.record and isinstance(model, CellModel):
+            kept["readings"] = jax.vmap(model.observation.readout)(model.kinetics.layer(states, "rna"))
+        if "fate" in self.record:
+            first, _ = self.nearest(begin)
+            valley, gap = self.nearest(states[-1])
+            settled = done & (gap <= self.threshold)
+            kept["valley"] = jnp.where(settled, valley, NOWHERE).astype(jnp.int16)
+            kept["distance"] = jnp.where(done, gap, jnp.nan)
+            kept["moved"] = jnp.where(done, valley != first, False).astype(jnp.int8)
+        return kept
+
+    def nearest(self, state: State) -> tuple[Array, Scalar]:
+        """The attractor of the unvaried model that a state is nearest to, and how far it is."""
+        floor, material = floors(self.model.kinetics), self.model.kinetics.material()
+        known, here = coordinates(self.references, floor, material), coordinates(state, floor, material)
+        gaps = distance(jnp.broadcast_to(here, known.shape), known)
+        return jnp.argmin(gaps), jnp.min(gaps)
+
+
+@eqx.filter_jit
+def run_block(program: Program, lanes: Lanes) -> Lanes:
+    """All points of a block, arrays (block, ...)."""
+    own, acting, states = jax.vmap(program.before)(lanes)
+    # A state that is not a number would keep an adaptive solver busy; any number does, and the lane is marked.
+    usable = jnp.all(jnp.isfinite(states), axis=1)
+    states = jnp.where(usable[:, None], states, 1.0)
+    pair = Rodas() if program.stiff else Tsitouras()
+
+    def one(shared: tuple, lane: tuple) -> Solution:
+        kinetics, times, rtol, atol = shared
+        own, acting, state = lane
+        limits = Limits(rtol, atol, program.max_steps)
+        return integrate(replaced(kinetics, own), times, acting, state, pair, limits, program.moving)
+
+    kinetics = program.model.kinetics
+    width = lanes_in_cache(states, equations(kinetics) if program.stiff else 0)
+    shared = (kinetics, program.times, program.rtol, program.atol)
+    found = run_lanes(one, shared, (own, acting, states), block=width, devices=1)
+    return jax.vmap(program.after)(lanes, states, usable, found)
+
+
+def compute(
+    program: Program, points: Points, block: int, start: int, stop: int, stopping: Stopping | None = None
+) -> dict[str, np.ndarray]:
+    """What is kept of points `start` to `stop`, (point, ...).
+
+    **Arguments:** `stopping`: asked between blocks. **Raises** `Stopped`.
+    """
+    parts = []
+    for number in range(start // block, -(-stop // block)):
+        if stopping is not None and stopping():
+            raise Stopped
+        first, last = max(start, number * block), min(stop, (number + 1) * block)
+        places = np.arange(number * block, (number + 1) * block)
+        values = points.values(first, last)
+        inside = np.clip(places, first, last - 1) - first
+        lanes = {name: _device(column[inside]) for name, column in values.items()}
+        found = run_block(program, lanes)
+        wanted = slice(first - number * block, last - number * block)
+        parts.append({name: np.asarray(column)[wanted] for name, column in found.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _device(column: np.ndarray) -> Array:
+    return jnp.asarray(column, dtype=int if column.dtype.kind == "i" else float)
+
+
+def _named(kinetics: AbstractKinetics) -> dict[str, Array]:
+    leaves = jax.tree_util.tree_flatten_with_path(eqx.filter(kinetics, eqx.is_array))[0]
+    return {path_name(path): leaf for path, leaf in leaves}
+
+
+def shapes(program: Program, points: Points, block: int) -> Mapping[str, Any]:
+    """Shape and dtype of what is kept of a block, without working it out."""
+    lanes = {name: _device(column) for name, column in points.values(0, 1).items()}
+    lanes = jax.tree.map(lambda column: jnp.broadcast_to(column, (block,)), lanes)
+    return eqx.filter_eval_shape(functools.partial(run_block, program), lanes)
+
+
+def resolved_model(model: CellModel | AbstractKinetics) -> Model:
+    """A model with its parameters resolved."""
+    return resolve(Bare(model) if isinstance(model, AbstractKinetics) else model)
