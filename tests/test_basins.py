@@ -19,10 +19,10 @@ from pinnsim.landscape import (
     separatrix,
 )
 from pinnsim.landscape.attractors import _collect
-from pinnsim.landscape.basins import binomial_interval
 from pinnsim.landscape.coordinates import frozen, kinetics_of, resolved
 from pinnsim.landscape.cycles import SAMPLES, Cycle
 from pinnsim.landscape.fixed_points import FixedPoints
+from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.settling import _settle
 from pinnsim.simulate import ODE, Outcome
 
@@ -152,7 +152,7 @@ def test_the_interval_of_a_share_covers_it():
     # Of 2,000 samples of 40, the interval misses the truth in at most 5 % (and, being exact, not in none).
     rng = np.random.default_rng(2)
     for share in (0.02, 0.3, 0.9):
-        low, high = binomial_interval(rng.binomial(40, share, 2000), 40, 0.95)
+        low, high = proportion_interval(rng.binomial(40, share, 2000), 40, 0.95, exact=True)
         missed = np.mean((share < low) | (share > high))
         assert missed <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
 

@@ -17,12 +17,12 @@ import dataclasses
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problem
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.coordinates import Numbers, frozen, require_states, resolved
+from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.settling import Settled, Valleys, settle_all, valleys_of
 from pinnsim.landscape.starts import box_points
 from pinnsim.landscape.totals import Totals
@@ -136,7 +136,7 @@ class BasinVolumes:
         """One row per valley, and one for what flows nowhere known."""
         count = len(self.assignment.valley)
         lost = self.unsettled + self.failed
-        low, high = binomial_interval(np.array([lost]), count, self.confidence)
+        low, high = proportion_interval(np.array([lost]), count, self.confidence, exact=True)
         return pd.DataFrame(
             {
                 "valley": [*self.names, "none"],
@@ -225,23 +225,10 @@ def basin_volumes(
         raise PinnsimError.of("E_DATA_EMPTY", "Argument `states` holds no state; a share needs at least one.")
     found = assigned(valleys, names, sample, kinetics.time_unit)
     counts = np.bincount(found.valley[found.valley >= 0], minlength=len(names))
-    low, high = binomial_interval(counts, len(sample), confidence)
+    low, high = proportion_interval(counts, len(sample), confidence, exact=True)
     unsettled = int((found.outcome == Outcome.NOT_SETTLED).sum())
     failed = int((found.valley < 0).sum()) - unsettled
     return BasinVolumes(names, counts, counts / len(sample), low, high, unsettled, failed, confidence, what, found)
-
-
-def binomial_interval(counts: np.ndarray, total: int, confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Clopper and Pearson's interval of shares, (valley,) each.
-
-    >>> low, high = binomial_interval(np.array([0, 5, 10]), 10, 0.95)
-    >>> [round(float(v), 4) for v in (*low, *high)]
-    [0.0, 0.1871, 0.6915, 0.3085, 0.8129, 1.0]
-    """
-    tail = 0.5 * (1.0 - confidence)
-    low = np.where(counts > 0, beta.ppf(tail, np.maximum(counts, 1), total - counts + 1), 0.0)
-    high = np.where(counts < total, beta.ppf(1.0 - tail, counts + 1, np.maximum(total - counts, 1)), 1.0)
-    return low, high
 
 
 def assigned(valleys: Valleys, names: tuple[str, ...], states: np.ndarray, time_unit: str) -> Assignment:

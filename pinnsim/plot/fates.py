@@ -14,12 +14,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 from matplotlib.axes import Axes
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from pinnsim.errors import PinnsimError, Problems, first
+from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.plot.style import CYCLE, GREY, INK, PALE, new_axes, styled, titled
 
 _NEEDED = ("start", "end", "probability")
@@ -48,17 +48,15 @@ def fate_table(
         if not 0 < float(level) < 1:
             problems.add("E_USAGE", f"Argument `level` must lie between 0 and 1, but is {level}.")
     known = list(dict.fromkeys([*order, *begin, *stop]))
-    z = float(scipy.stats.norm.ppf(0.5 + 0.5 * float(level)))
     rows = []
     for start in (name for name in known if name in set(begin)):
         there = [end for here, end in zip(begin, stop, strict=True) if here == start]
         n = len(there)
         for end in (name for name in known if name in set(stop)):
             k = there.count(end)
-            middle, half = k + 0.5 * z**2, z * np.sqrt(k * (n - k) / n + 0.25 * z**2)
-            low, high = (middle - half) / (n + z**2), (middle + half) / (n + z**2)
+            low, high = (float(limit) for limit in proportion_interval(k, n, level))
             # Rounding must not put the share itself outside its interval.
-            rows.append((start, end, k, k / n, max(0.0, min(low, k / n)), min(1.0, max(high, k / n))))
+            rows.append((start, end, k, k / n, min(low, k / n), max(high, k / n)))
     return pd.DataFrame(rows, columns=["start", "end", "count", "probability", "low", "high"])
 
 

@@ -13,12 +13,12 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import binomtest
 from tqdm import tqdm
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape.coordinates import coordinates, distance, floors
+from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.reprogramming.lanes import Bench, Own, Tries, run
@@ -50,10 +50,8 @@ class Robustness:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson's interval of the share, 95 %."""
-        if not self.cells:
-            return 0.0, 1.0
-        ends = binomtest(self.moved, self.cells).proportion_ci(LEVEL, method="wilson")
-        return float(ends.low), float(ends.high)
+        low, high = proportion_interval(self.moved, self.cells, LEVEL)
+        return float(low), float(high)
 
 
 def robustness(
