@@ -47,7 +47,7 @@ from pinnsim.plot import fate_map_panel, save
 from pinnsim.simulate import ODE, SSA, AbstractSampler, Diffusion, Langevin
 
 SMOKE: dict[str, Any] = {
-    "parts": ["members", "picture"],
+    "parts": ["picture"],
     "axis": 3,
     "singles": 2,
     "long_push": 50.0,

@@ -59,7 +59,7 @@ def push(
     \b
     Examples:
       pinnsim push toggle_switch --treatment "drive(u)=1" --doses 0.5:6:0.5 --durations 0.5:8:0.5 --settle 60 \\
-          --out push.zarr --picture push.png
+          --start A1 --out push.zarr --picture push.png
       pinnsim push toggle_switch --treatment "drive(u)=1" --doses 1:4:1 --durations 1:4:1 --settle 60 \\
           --start A2 --method ssa --size 5 --cells 200 --out noisy.zarr
       pinnsim push fitted/model --treatment "ccpA*1" --doses 0,0.5 --durations 10:60:10 --settle 300 \\
@@ -154,7 +154,8 @@ def _start(kinetics: "AbstractKinetics", found: "Attractors", asked: str | None,
         (asked,) = push(kinetics, begin, template, 0.0, 0.0, found, settle=settle).verdicts()
         if asked not in names:
             raise PinnsimError.of(
-                "E_USAGE", f"The model comes to rest in no attractor within --settle; give --start {names[0]}."
+                "E_USAGE",
+                f"By itself the model rests in no attractor (it may sit between two); give --start {names[0]}.",
             )
     if asked not in names:
         near = did_you_mean(asked, names)
