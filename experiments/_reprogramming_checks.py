@@ -88,6 +88,17 @@ def reaches(
     return lands(world, world.valleys[start], *parts(edits, genes, strengths), duration) == target
 
 
+def reaches_with(
+    margin: float, world: World, start: int, target: int, edits: list[str], genes: tuple[str, ...], strength: float,
+    duration: float,
+) -> bool:  # fmt: skip
+    """Whether a push with one strength for all edits ends in the target, as it is and with the margin taken off."""
+    return all(
+        reaches(world, start, target, edits, genes, np.full(len(edits), share * strength), duration)
+        for share in (1.0 - margin, 1.0)
+    )
+
+
 def bisected(reach: Callable[[float], bool], low: float, high: float, tolerance: float = 1e-9) -> float:
     """The least value that reaches."""
     while high - low > tolerance * high:

@@ -84,7 +84,7 @@ def _course(ax: Axes, result: Reprogramming) -> None:
     ax.set_xlim(-0.03 * last, 1.1 * last)
     ax.set_xlabel(f"time ({result.time_unit})")
     ax.set_ylabel("abundance")
-    ax.set_title(f"The first: {plan.edits}", color=INK)
+    ax.set_title("Course of the first", color=INK)
     _keyed(ax)
 
 

@@ -32,8 +32,8 @@ class Bound:
     """What no push from A to B can cost less than, in the unit of `control`.
 
     **Arguments:** `action`: NaN where no pass out of A is known; `route`: names of valleys and passes, in order;
-    `complete`: whether the route ends in B (else it is the cheapest way out of A); `paths`: the minimum action path of
-    each climb, (point, species).
+    `complete`: whether the route ends in B (else it is the cheapest way out of A) and the paths to all passes on the
+    way came to rest; `paths`: the minimum action path of each climb, (point, species).
     """
 
     __repr__ = brief
@@ -54,19 +54,24 @@ def least_action(
     *,
     points: int = 65,
     bumps: int = 1,
+    tolerance: float | int = 1e-5,
 ) -> Bound:
-    """The cheapest chain of climbs from one valley to another. **Arguments:** as for `minimum_action`."""
+    """The cheapest chain of climbs from one valley to another. **Arguments:** as for `minimum_action`; its action is
+    stationary: an error of a path counts squared."""
     names = attractors.names
     where = {name: attractors.states[k] for k, name in enumerate(names)}
     passes = [(names[k], sides) for k, sides in joined(kinetics, attractors, background)]
     queue: list[tuple[float, tuple[str, ...], tuple[np.ndarray, ...]]] = [(0.0, (start,), ())]
     done: set[str] = set()
     first: tuple[float, tuple[str, ...], tuple[np.ndarray, ...]] | None = None
+    missed = False
     while queue:
         cost, route, paths = heapq.heappop(queue)
         here = route[-1]
         if here == target:
-            return Bound(cost, route, True, paths)
+            return Bound(cost, route, not missed, paths)
+        if not here:  # what lies beyond this pass is not known, so nothing beyond its cost is sure
+            return Bound(cost, route, False, paths)
         if here in done or here not in where:
             continue
         done.add(here)
@@ -75,11 +80,13 @@ def least_action(
             for there in ways:
                 try:
                     path = minimum_action(
-                        kinetics, noise, where[here], where[saddle], background, points=points, bumps=bumps
-                    ).paths[0]
+                        kinetics, noise, where[here], where[saddle], background, points=points, bumps=bumps,
+                        tolerance=tolerance,
+                    ).paths[0]  # fmt: skip
                 except PinnsimError as error:
                     if "E_SOLVER" not in error.codes:
                         raise
+                    missed = True
                     continue
                 step = (cost + path.action, (*route, saddle, there), (*paths, path.points))
                 if here == start and (first is None or step[0] < first[0]):

@@ -33,9 +33,9 @@ from jaxtyping import Array, Float
 from pinnsim.landscape.coordinates import in_chunks
 from pinnsim.landscape.noise import AbstractNoise
 from pinnsim.landscape.system import System
-from pinnsim.perturbation import Constant, Edits
+from pinnsim.perturbation import Constant, Edits, Perturbation
 from pinnsim.reprogramming.edits import EditArrays
-from pinnsim.reprogramming.lanes import Bench, Tries
+from pinnsim.reprogramming.lanes import Bench, Tries, acting_of
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate import ODE, Outcome, solve
 
@@ -70,32 +70,48 @@ def exactly(bench: Bench, system: System, noise: AbstractNoise, tries: Tries) ->
     """
     method = ODE(rtol=1e-9, atol=1e-11, max_steps=65536, solver=bench.method.solver)
     chunks = in_chunks([tries.which, tries.strengths, tries.durations], _AT_ONCE)
-    parts = [_exactly(bench, system, noise, method, *chunk) for chunk in zip(*chunks, strict=True)]
+    none, whole = jnp.ones((_AT_ONCE, len(bench.kinetics.table.reactions))), jnp.asarray(False)
+    parts = []
+    for which, strengths, durations in zip(*chunks, strict=True):
+        acting = acting_of(bench, which, strengths, durations, none, whole)
+        edited = _edited(bench, which, strengths)
+        parts.append(_exactly(system, noise, method, bench.state, bench.times[-1], durations, acting, edited))
     return Exact(*(np.concatenate(column)[: len(tries)] for column in zip(*parts, strict=True)))
 
 
 @eqx.filter_jit
+def _edited(bench: Bench, which: Array, strengths: Array) -> Edits:
+    """What edits and background do together while a push lasts, a lane each."""
+    return jax.vmap(lambda which, strengths: both(bench.background, bench.edits.acting(which, strengths)))(
+        which, strengths
+    )
+
+
+@eqx.filter_jit
 def _exactly(
-    bench: Bench, system: System, noise: AbstractNoise, method: ODE, which: Array, strengths: Array, durations: Array
+    system: System,
+    noise: AbstractNoise,
+    method: ODE,
+    state: State,
+    last: Scalar,
+    durations: Float[Array, " lane"],
+    acting: Perturbation,
+    edited: Edits,
 ) -> tuple[Array, ...]:
     places, weights = (jnp.asarray(a) for a in _rule())
     rest = jnp.linspace(0.0, 1.0, _AFTER + 1)[1:] ** 2
-    none = jnp.ones(len(bench.kinetics.table.reactions))
 
-    def one(which: Array, strengths: Array, duration: Scalar) -> tuple[Array, ...]:
-        after = duration + rest * (bench.times[-1] - duration)
+    def one(duration: Scalar, acting: Perturbation, edited: Edits) -> tuple[Array, ...]:
+        after = duration + rest * (last - duration)
         times = jnp.concatenate([duration * places, duration[None], after])
-        acting = bench.phases(which, strengths, duration, none)
-        solution = solve(bench.kinetics, times, acting, bench.state, method, start=jnp.zeros_like(duration))
+        solution = solve(system.kinetics, times, acting, state, method, start=jnp.zeros_like(duration))
         pushed = solution.states[: places.shape[0]]
-        rates = jax.vmap(control_rate, (None, None, None, 0))(
-            system, noise, both(bench.background, bench.edits.acting(which, strengths)), pushed
-        )
+        rates = jax.vmap(control_rate, (None, None, None, 0))(system, noise, edited, pushed)
         ok = (solution.outcome == Outcome.DONE) & jnp.all(jnp.isfinite(solution.states))
         control = duration * jnp.sum(weights * rates)
         return times, solution.states, jnp.where(ok, control, jnp.nan), ok
 
-    return jax.vmap(one)(which, strengths, durations)
+    return jax.vmap(one)(durations, acting, edited)
 
 
 def control_rate(system: System, noise: AbstractNoise, edited: Edits, state: State) -> Scalar:

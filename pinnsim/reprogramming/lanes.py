@@ -5,7 +5,8 @@ time that all tries share. Combinations are numbers of edits, strengths and dura
 thousands of tries is one compiled program, run in chunks of equal shape.
 
 A try is also judged by its probe: the same with every strength smaller by `margin` (with the duration shorter where
-only knock-outs act). What reaches the target with its probe keeps that distance from the edge of the basin.
+only knock-outs act). What reaches the target both as it is and as its probe keeps that distance from the near edge of
+what reaches; a push that is a little too strong may overshoot into a third valley, so both are needed.
 """
 
 import dataclasses
@@ -130,14 +131,32 @@ def run(
         which, strengths, durations, rates = (
             jnp.asarray(a[at]) for a in (tries.which, tries.strengths, tries.durations, factors)
         )
-        acting = _acting(bench, which, strengths, durations, rates, jnp.asarray(probe))
+        acting = acting_of(bench, which, strengths, durations, rates, jnp.asarray(probe))
         mine = {name: jnp.asarray(values[at]) for name, values in (own or {}).items()}
         solution = solve_many(bench.kinetics, bench.times, acting, jnp.asarray(begin[at]), bench.method, own=mine)
-        ends = _judged(bench, solution.states, solution.outcome)
+        ends = _judged(bench.kinetics, bench.points, bench.goal, solution.states, solution.outcome)
         parts.append([np.asarray(a)[: count - first] for a in ends])
         if bar is not None:
             bar.update(min(batch_size, count - first))
     return Ends(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+def reached(
+    bench: Bench, tries: Tries, threshold: float, batch_size: int = 64, bar: tqdm | None = None
+) -> tuple[np.ndarray, Ends]:
+    """(lane,), which tries settle within `threshold` of the target, as they are and as probes; and the ends: of the
+    probe, or of the whole push where only the probe reaches."""
+    ends = run(bench, tries, batch_size=batch_size, bar=bar)
+    there = reaches(bench, ends, threshold)
+    lanes = np.flatnonzero(there)
+    if len(lanes):
+        whole = run(bench, tries.take(lanes), probe=False, batch_size=batch_size)
+        fine = reaches(bench, whole, threshold)
+        there[lanes] = fine
+        for field in dataclasses.fields(Ends):
+            if field.name != "approach":
+                getattr(ends, field.name)[lanes[~fine]] = getattr(whole, field.name)[~fine]
+    return there, ends
 
 
 def steady_method(bench: Bench, strongest: float) -> ODE:
@@ -149,7 +168,7 @@ def steady_method(bench: Bench, strongest: float) -> ODE:
     lanes = which.shape[0]
     ones = jnp.ones((lanes, len(bench.kinetics.table.reactions)))
     strengths, durations = jnp.full((lanes, 1), strongest), jnp.full(lanes, bench.times[-1])
-    acting = _acting(bench, which, strengths, durations, ones, jnp.asarray(False))
+    acting = acting_of(bench, which, strengths, durations, ones, jnp.asarray(False))
     states = jnp.broadcast_to(bench.state, (lanes, bench.state.shape[0]))
     stiff = starts_stiff(bench.kinetics, bench.times, acting, states, {})
     return ODE(method.rtol, method.atol, None, method.max_steps, method.adjoint, stiff)
@@ -158,7 +177,8 @@ def steady_method(bench: Bench, strongest: float) -> ODE:
 def judged(bench: Bench, states: np.ndarray, solved: np.ndarray) -> Ends:
     """The ends of courses that were solved elsewhere. **Arguments:** `states`: (lane, time, species)."""
     outcome = np.where(solved, int(Outcome.DONE), int(Outcome.NOT_FINITE))
-    return Ends(*(np.asarray(a) for a in _judged(bench, jnp.asarray(states), jnp.asarray(outcome))))
+    found = _judged(bench.kinetics, bench.points, bench.goal, jnp.asarray(states), jnp.asarray(outcome))
+    return Ends(*(np.asarray(a) for a in found))
 
 
 def reaches(bench: Bench, ends: Ends, threshold: float | None = None) -> np.ndarray:
@@ -178,7 +198,7 @@ def verdicts(ends: Ends, names: tuple[str, ...], threshold: float, attractors: A
 
 
 @eqx.filter_jit
-def _acting(
+def acting_of(
     bench: Bench,
     which: Int[Array, "lane slot"],
     strengths: Float[Array, "lane slot"],
@@ -186,6 +206,8 @@ def _acting(
     noise: Float[Array, "lane reaction"],
     probe: Array,
 ) -> Perturbation:
+    """What acts on each lane, of tries or of their probes."""
+
     def one(which: Array, strengths: Array, duration: Array, noise: Array) -> Perturbation:
         weaker, shorter = bench.probed(which, strengths, duration)
         chosen = jnp.where(probe, weaker, strengths), jnp.where(probe, shorter, duration)
@@ -195,10 +217,16 @@ def _acting(
 
 
 @eqx.filter_jit
-def _judged(bench: Bench, states: Float[Array, "lane time species"], outcome: Array) -> tuple[Array, ...]:
+def _judged(
+    kinetics: AbstractKinetics,
+    points: Float[Array, "point species"],
+    goal: Int[Array, ""],
+    states: Float[Array, "lane time species"],
+    outcome: Array,
+) -> tuple[Array, ...]:
     """Final state, nearest point, distance to it, closest approach to the target, outcome."""
-    material, floor = bench.kinetics.material(), floors(bench.kinetics)
-    known = coordinates(bench.points, floor, material)
+    material, floor = kinetics.material(), floors(kinetics)
+    known = coordinates(points, floor, material)
 
     def one(course: Float[Array, "time species"], outcome: Array) -> tuple[Array, ...]:
         ok = (outcome == Outcome.DONE) & jnp.all(jnp.isfinite(course))
@@ -206,7 +234,7 @@ def _judged(bench: Bench, states: Float[Array, "lane time species"], outcome: Ar
         here = coordinates(course, floor, material)
         gaps = distance(jnp.broadcast_to(here[-1:], known.shape), known)
         nearest = jnp.argmin(gaps)
-        approach = jnp.min(distance(here, jnp.broadcast_to(known[bench.goal], here.shape)))
+        approach = jnp.min(distance(here, jnp.broadcast_to(known[goal], here.shape)))
         bad = jnp.where(outcome == Outcome.DONE, Outcome.NOT_FINITE, outcome)
         final = jnp.where(ok, course[-1], jnp.nan)
         return (

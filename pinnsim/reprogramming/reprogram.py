@@ -28,7 +28,7 @@ from pinnsim.model import CellModel
 from pinnsim.reprogramming.bound import Bound, least_action
 from pinnsim.reprogramming.edits import EditSet, default_edits, edit_set
 from pinnsim.reprogramming.effort import effort, exactly
-from pinnsim.reprogramming.lanes import Bench, Tries, judged, reaches, run, steady_method, verdicts
+from pinnsim.reprogramming.lanes import Bench, Tries, judged, reached, reaches, steady_method, verdicts
 from pinnsim.reprogramming.refine import refined
 from pinnsim.reprogramming.result import Plan, Reprogramming, Search, described
 from pinnsim.reprogramming.robustness import robustness
@@ -169,7 +169,7 @@ def _plans(
     """Listed plans, and where those ended that a push of full accuracy did not confirm, by combination."""
 
     def judge(tries: Tries) -> np.ndarray:
-        return reaches(bench, run(bench, tries, batch_size=options.batch_size), options.threshold)
+        return reached(bench, tries, float(options.threshold), options.batch_size)[0]
 
     found: list[Tries] = []
     for level in levels:

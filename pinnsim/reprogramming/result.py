@@ -37,7 +37,7 @@ class Search:
     - `exhaustive`: the most combinations of one size that are all tried; `beam`: of larger levels, how many of the best
       combinations of the level before are extended.
     - `keep`: how many combinations of each size are refined, verified and tried for robustness.
-    - `margin`: a plan must still reach with all its strengths smaller by this share (its duration, where only
+    - `margin`: a plan must also reach with all its strengths smaller by this share (its duration, where only
       knock-outs act). At 0 plans end exactly on the edge.
     - `threshold`: the largest distance (log abundance, root mean square) of a state that has settled in a valley.
     - `tolerance`: relative width of the last bracket of strengths and durations; `steps`: of refinement, at most.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from pinnsim.reprogramming.edits import EditArrays, EditSet
 from pinnsim.reprogramming.effort import effort
-from pinnsim.reprogramming.lanes import Bench, Ends, Tries, reaches, run
+from pinnsim.reprogramming.lanes import Bench, Ends, Tries, reached
 
 _NOTHING = 1e-3
 Judge = Callable[[Tries], np.ndarray]
@@ -89,9 +89,9 @@ def search(
         tries = grid.tries(which)
         what = f"{size} edit{'s' * (size > 1)} at a time"
         with tqdm(total=len(tries), desc=what, unit="push", disable=None if progress else True) as bar:
-            ends = run(bench, tries, batch_size=batch_size, bar=bar)
-        there = reaches(bench, ends, threshold).reshape(len(which), *grid.shape)
-        levels.append(Level(size, which, there, ends, possible, len(every) == possible))
+            there, ends = reached(bench, tries, threshold, batch_size, bar)
+        whole = len(every) == possible
+        levels.append(Level(size, which, there.reshape(len(which), *grid.shape), ends, possible, whole))
     return levels
 
 
