@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import scipy.interpolate
 import scipy.sparse.linalg
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim import plot, shelf
 from pinnsim.dynamics.textbook import gata1_pu1

@@ -17,7 +17,7 @@ import pandas as pd
 from jaxtyping import Array
 from scipy.stats import norm
 from scipy.stats import t as student
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.data import Snapshots
 from pinnsim.experiment import Acceptance, Findings, main

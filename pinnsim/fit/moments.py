@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Bool, Float, Int
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.dynamics.kinetics import AbstractKinetics

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int, UInt32
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.errors import Problems, first

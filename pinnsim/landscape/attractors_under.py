@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import Problems

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Array
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.landscape.coordinates import in_chunks, out_of_chunks
 

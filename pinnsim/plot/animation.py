@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 from PIL import Image
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.landscape import Attractors, InTime, Relief
