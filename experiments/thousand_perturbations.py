@@ -24,7 +24,7 @@ from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.experiment import Acceptance, Findings, main
 from pinnsim.landscape import Attractors, Shifts, attractors_under, find_attractors
 from pinnsim.landscape.fixed_points import polish_lanes
-from pinnsim.landscape.settling import Settling
+from pinnsim.landscape.resting import Settling
 from pinnsim.model import ModelConfig, build
 from pinnsim.network import Network
 from pinnsim.parameter import resolve
