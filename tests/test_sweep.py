@@ -150,6 +150,25 @@ def test_a_changed_model_is_not_gone_on_with(folder, loaded):
     model.write_text(SYSTEM)
 
 
+def test_sampled_cells_follow_the_law_of_birth_and_death_in_any_pieces(folder):
+    """From A = 3 at 20 molecules a unit: binomial survivors and a Poisson number of newcomers."""
+    specification = Specification(
+        model=str(folder / "system.toml"), times=(0, 1), initial="start", method="ssa", size=20, cells=400, block=2,
+        record=("end", "fate"), threshold=0.2, seed=11, axes=[{"name": "law/constants/k", "values": (1, 2, 4)}],
+    )  # fmt: skip
+    loaded = campaign.load_campaign(specification, {"stiff": False, "attractors": {"names": ["A1"], "states": [[5.0]]}})
+    found = loaded.compute(0, 3)
+    stay, k = np.exp(-0.5), np.array([1.0, 2.0, 4.0])
+    mean = 3 * stay + k / 0.5 * (1 - stay)
+    variance = (60 * stay * (1 - stay) + 20 * k / 0.5 * (1 - stay)) / 20**2
+    assert np.abs(found["end"][:, 0] - mean).max() < 4 * np.sqrt(variance.max() / 400)
+    np.testing.assert_allclose(found["end_sd"][:, 0] ** 2, variance, rtol=4 * np.sqrt(2 / 400))
+    assert found["share"][2, 0] > 0.5 > found["share"][0, 0]
+    alone = loaded.compute(1, 2)
+    assert all(column.tobytes() == found[name][1:2].tobytes() for name, column in alone.items())
+    assert len(np.unique(found["end"])) == 3
+
+
 # Points
 
 

@@ -98,7 +98,8 @@ def run(
     from pinnsim.sweep import plan
 
     loaded = campaign.load_campaign(spec)
-    _show_plan(plan(loaded, out, loaded.layout(chunk, part), trial=False))
+    # A trial is for the process that will do the work: a point that kills its worker must not kill this one.
+    _show_plan(plan(loaded, out, loaded.layout(chunk, part), trial=engine == Engine.IN_PROCESS))
     report = campaign.run(
         loaded, out, engine=engine.value, workers=workers, address=address, chunk=chunk, shard=part, progress=progress
     )

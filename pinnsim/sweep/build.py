@@ -19,7 +19,8 @@ from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.landscape import find_attractors, parameter
 from pinnsim.landscape.dosage import linear_in_dose
 from pinnsim.model import CellModel
-from pinnsim.simulate import FromState
+from pinnsim.random import key_of
+from pinnsim.simulate import SSA, AbstractSampler, FromState, Langevin, TauLeaping
 from pinnsim.simulate.initial import Bare, Model
 from pinnsim.simulate.many import moving, starts_stiff
 from pinnsim.sweep.engine import AbstractWork, Arrays, Stopping
@@ -66,6 +67,7 @@ class Campaign(AbstractWork):
         table, unit = kinetics.table, kinetics.time_unit
         kinds = shapes(self.program, self.points, self.specification.block)
         dims = {"end": ("species",), "trajectory": ("time", "species"), "readings": ("time", "gene")}
+        dims |= {"end_sd": dims["end"], "trajectory_sd": dims["trajectory"], "share": ("attractor",)}
         about = _about(unit, tuple(self.found.get("attractors", {}).get("names", ())))
         axes = " ".join(_axis_name(axis.name) for axis in self.specification.axes)
         variables = {}
@@ -87,6 +89,8 @@ class Campaign(AbstractWork):
         coordinates: dict[str, Any] = {"species": (table.species, {})}
         if {"trajectory", "readings"} & set(variables):
             coordinates["time"] = (self.specification.times, {"units": unit})
+        if "share" in variables:
+            coordinates["attractor"] = (self.found["attractors"]["names"], {})
         if "readings" in variables:
             coordinates["gene"] = (table.genes, {})
         return Layout(self.points.count, self.chunk_of(chunk), variables, coordinates, shard)
@@ -153,6 +157,9 @@ def campaign(
         rtol=jnp.asarray(specification.rtol, float),
         atol=jnp.asarray(specification.atol, float),
         knobs=knobs,
+        sampler=_sampler(specification),
+        words=key_of(jax.random.key(specification.seed)),
+        cells=specification.cells,
         rest=specification.initial == "rest",
         stiff=False,
         moving=moving(stacked) or (slope is not None and zero is not None and moving(zero)),
@@ -184,6 +191,8 @@ def _look_up(
             "names": [f"A{k + 1}" for k in range(len(stable))],
             "states": landscape.states[stable].tolist(),
         }
+    if known["stiff"] is None and specification.method != "ode":
+        known["stiff"] = False
     if known["stiff"] is None:
         places = np.unique(np.linspace(0, points.count - 1, min(_LOOKED_AT, points.count)).astype(int))
         values = [points.values(int(place), int(place) + 1) for place in places]
@@ -246,6 +255,14 @@ def _checked(specification: Specification, cell: Model, members: int) -> tuple[l
     return treatments, push
 
 
+def _sampler(specification: Specification) -> AbstractSampler | None:
+    if specification.method == "ode":
+        return None
+    if specification.method == "langevin":
+        return Langevin(specification.size, specification.dt)
+    return SSA(specification.size) if specification.method == "ssa" else TauLeaping(specification.size)
+
+
 def _check_members(values: tuple[Any, ...] | None, members: int, problems: Problems) -> None:
     if not members:
         problems.add("E_USAGE", "Axis 'member' goes over an ensemble, but the model is a single one.")
@@ -275,7 +292,10 @@ def _about(unit: str, attractors: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     return {
         "outcome": {"meanings": codes},
         "end": {"units": amount, "long_name": "state at the last time"},
+        "end_sd": {"units": amount, "long_name": "standard deviation over cells at the last time"},
         "trajectory": {"units": amount},
+        "trajectory_sd": {"units": amount, "long_name": "standard deviation over cells"},
+        "share": {"units": "1", "long_name": "share of cells that end near each attractor"},
         "readings": {"units": "those of the instrument"},
         "valley": {"meanings": "; ".join(attractors) + "; -1 near none of them"},
         "distance": {"units": "1", "long_name": "distance of logarithms of abundances to the nearest attractor"},

@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt32
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.coordinates import coordinates, distance, floors
@@ -22,6 +22,7 @@ from pinnsim.landscape.system import ParameterKnob
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
+from pinnsim.random import lane_key
 from pinnsim.shapes import Scalar, State, Times
 from pinnsim.simulate import Outcome
 from pinnsim.simulate.adaptive import Limits, integrate
@@ -31,12 +32,14 @@ from pinnsim.simulate.initial import AtRest, Bare, Model
 from pinnsim.simulate.many import lanes_in_cache
 from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
+from pinnsim.simulate.sampler import AbstractSampler
 from pinnsim.simulate.solve import Solution
 from pinnsim.sweep.engine import Stopped, Stopping
 from pinnsim.sweep.points import Points
 from pinnsim.tree import path_name, replaced
 
 NOWHERE = -1
+NUMBER = "#"  # a point's number, among the names of axes
 Lanes = dict[str, Array]
 
 
@@ -47,7 +50,8 @@ class Program(eqx.Module):
     the time; `zero`, `slope`: the push at dose 0 and per unit of dose, or `None`; `begin`: when it begins; `start`:
     (species,), or NaN for rest; `dose`, `duration`: where they do not vary; `references`: (point, species), attractors
     that fates refer to; `threshold`; `rtol`, `atol`; `knobs`: numbers of the model that vary, by their axes' names;
-    `rest`, `stiff`, `moving`, `max_steps`, `record`: choices.
+    `sampler`: what draws `cells` cells, or `None` for rate equations; `words`: of the campaign's random key; `rest`,
+    `stiff`, `moving`, `max_steps`, `record`: choices.
     """
 
     model: Model
@@ -65,10 +69,13 @@ class Program(eqx.Module):
     rtol: Scalar
     atol: Scalar
     knobs: dict[str, ParameterKnob]
+    sampler: AbstractSampler | None
+    words: UInt32[Array, " 2"]
     rest: bool = eqx.field(static=True)
     stiff: bool = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    cells: int = eqx.field(static=True)
     record: tuple[str, ...] = eqx.field(static=True)
 
     def cell(self, lane: Lanes) -> Model:
@@ -130,6 +137,29 @@ class Program(eqx.Module):
             kept["moved"] = jnp.where(done, valley != first, False).astype(jnp.int8)
         return kept
 
+    def after_cells(self, lane: Lanes, begin: State, usable: Array, found: Solution) -> Lanes:
+        """What is kept of a point with cells: means and standard deviations over those that are done."""
+        material = self.cell(lane).kinetics.material()
+        states = jnp.where(material[None, None], jnp.maximum(found.states, 0.0), found.states)
+        outcome = jnp.where(usable, found.outcome, Outcome.NOT_SETTLED.value if self.rest else Outcome.NOT_FINITE.value)
+        done = outcome == Outcome.DONE
+        count = jnp.sum(done).astype(states.dtype)
+        weight = jnp.where(done, 1.0, 0.0)[:, None, None]
+        mean = jnp.sum(weight * jnp.where(done[:, None, None], states, 0.0), axis=0) / count
+        gap = jnp.where(done[:, None, None], states, 0.0) - mean[None]
+        sd = jnp.sqrt(jnp.sum(weight * gap**2, axis=0) / (count - 1.0))
+        kept: Lanes = {"outcome": jnp.max(outcome).astype(jnp.int16)}
+        if "end" in self.record:
+            kept["end"], kept["end_sd"] = mean[-1], sd[-1]
+        if "trajectory" in self.record:
+            kept["trajectory"], kept["trajectory_sd"] = mean, sd
+        if "fate" in self.record:
+            valley, distances = jax.vmap(self.nearest)(states[:, -1])
+            settled = done & (distances <= self.threshold)
+            here = settled[:, None] & (valley[:, None] == jnp.arange(self.references.shape[0])[None])
+            kept["share"] = jnp.sum(here, axis=0).astype(states.dtype) / count
+        return kept
+
     def nearest(self, state: State) -> tuple[Array, Scalar]:
         """The attractor of the unvaried model that a state is nearest to, and how far it is."""
         floor, material = floors(self.model.kinetics), self.model.kinetics.material()
@@ -145,6 +175,8 @@ def run_block(program: Program, lanes: Lanes) -> Lanes:
     # A state that is not a number would keep an adaptive solver busy; any number does, and the lane is marked.
     usable = jnp.all(jnp.isfinite(states), axis=1)
     states = jnp.where(usable[:, None], states, 1.0)
+    if program.sampler is not None:
+        return jax.vmap(program.after_cells)(lanes, states, usable, _sampled(program, lanes, own, acting, states))
     pair = Rodas() if program.stiff else Tsitouras()
 
     def one(shared: tuple, lane: tuple) -> Solution:
@@ -158,6 +190,29 @@ def run_block(program: Program, lanes: Lanes) -> Lanes:
     shared = (kinetics, program.times, program.rtol, program.atol)
     found = run_lanes(one, shared, (own, acting, states), block=width, devices=1)
     return jax.vmap(program.after)(lanes, states, usable, found)
+
+
+def _sampled(program: Program, lanes: Lanes, own: dict[str, Array], acting: Perturbation, states: Array) -> Solution:
+    """Cells of every point, (point, cell, ...): the key of cell c at point k is `fold_in(fold_in(key, k), c)`."""
+    sampler = program.sampler
+    if sampler is None:
+        raise RuntimeError("only samplers draw cells")
+    points, cells = states.shape[0], program.cells
+
+    def one(shared: tuple, place: tuple[Array, Array]) -> Solution:
+        sampler, kinetics, times, own, acting, states, words, numbers = shared
+        which, cell = place
+        mine = {name: leaf[which] for name, leaf in own.items()}
+        acts = jax.tree.map(lambda leaf: leaf[which], acting)
+        key = lane_key(lane_key(words, numbers[which]), cell)
+        return sampler.sample(replaced(kinetics, mine), times, acts, states[which], key)
+
+    shared = (
+        sampler, program.model.kinetics, program.times, own, acting, states, program.words, lanes[NUMBER],
+    )  # fmt: skip
+    places = (jnp.repeat(jnp.arange(points), cells), jnp.tile(jnp.arange(cells), points))
+    found = run_lanes(one, shared, places, devices=1)
+    return jax.tree.map(lambda array: array.reshape(points, cells, *array.shape[1:]), found)
 
 
 def compute(
@@ -175,7 +230,7 @@ def compute(
         places = np.arange(number * block, (number + 1) * block)
         values = points.values(first, last)
         inside = np.clip(places, first, last - 1) - first
-        lanes = {name: _device(column[inside]) for name, column in values.items()}
+        lanes = {name: _device(column[inside]) for name, column in {**values, NUMBER: np.arange(first, last)}.items()}
         found = run_block(program, lanes)
         wanted = slice(first - number * block, last - number * block)
         parts.append({name: np.asarray(column)[wanted] for name, column in found.items()})
@@ -193,7 +248,7 @@ def _named(kinetics: AbstractKinetics) -> dict[str, Array]:
 
 def shapes(program: Program, points: Points, block: int) -> Mapping[str, Any]:
     """Shape and dtype of what is kept of a block, without working it out."""
-    lanes = {name: _device(column) for name, column in points.values(0, 1).items()}
+    lanes = {name: _device(column) for name, column in {**points.values(0, 1), NUMBER: np.arange(1)}.items()}
     lanes = jax.tree.map(lambda column: jnp.broadcast_to(column, (block,)), lanes)
     return eqx.filter_eval_shape(functools.partial(run_block, program), lanes)
 

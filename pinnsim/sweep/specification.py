@@ -112,7 +112,11 @@ class Specification(_Section):
       unvaried model the end is near, and whether that is another than at the start).
     - `threshold`: largest distance (log abundance) from an attractor that counts as settled; `starts`: of the search
       for attractors.
-    - `rtol`, `atol`, `max_steps`: of the solver; `stiff`: whether it is the implicit one, default by a look at points.
+    - `method`: rate equations (`ode`), or `cells` cells drawn at every point by `ssa`, `langevin` (in steps of `dt`) or
+      `tau-leaping`, with `size` molecules per unit of abundance; then `end` and `trajectory` are means, with standard
+      deviations beside them, and `fate` is the share of cells near each attractor.
+    - `rtol`, `atol`, `max_steps`: of the solver of rate equations; `stiff`: whether it is the implicit one, default by
+      a look at points.
     - `block`: points that one compiled call works on; `chunk`: points written at a time. Numbers depend on neither.
     """
 
@@ -127,6 +131,10 @@ class Specification(_Section):
     duration: Annotated[float, Field(ge=0)] = math.inf
     initial: Literal["rest", "start"] | dict[str, float] = "rest"
     record: Annotated[tuple[Record, ...], Field(min_length=1)] = ("end",)
+    method: Literal["ode", "ssa", "langevin", "tau-leaping"] = "ode"
+    size: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 100.0
+    cells: Annotated[int, Field(ge=2, le=1_000_000)] = 100
+    dt: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     threshold: Annotated[float, Field(gt=0)] = 0.1
     starts: Annotated[int, Field(ge=1, le=100_000)] = 32
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-6
@@ -151,6 +159,15 @@ class Specification(_Section):
             raise ValueError("'times' must be strictly increasing")
         if not self.push and ({"dose", "duration"} & set(names) or "dose" in self.model_fields_set):
             raise ValueError("dose and duration are those of 'push', which is not given: push = \"drive(GENE)=1\"")
+        if self.method != "ode" and "readings" in self.record:
+            raise ValueError(
+                "readings are those of rate equations: record 'end' or 'trajectory', or use method = \"ode\""
+            )
+        idle = {"size", "cells", "dt"} & self.model_fields_set
+        if idle - ({"size", "cells", "dt"} if self.method == "langevin" else {"size", "cells"}) or (
+            self.method == "ode" and idle
+        ):
+            raise ValueError(f'method "{self.method}" has no use for {", ".join(sorted(idle))}')
         if "treatment" in names and self.treatment != "none":
             raise ValueError("'treatment' is both fixed and an axis; write what always acts into each of its values")
         return self

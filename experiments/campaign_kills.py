@@ -1,0 +1,219 @@
+"""Does a campaign lose anything when its driver, its workers or both are killed at random times, two hundred times?
+
+Each kill is a SIGKILL at a random moment of a run on a store that is then gone on with, killed again, and so on until
+it is done; then the next store. After every kill the store is opened and held against what it said before; at the end
+of each its hash is held against that of a run that nobody disturbed (simulated: there are no measurements here).
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from pinnsim import campaign
+from pinnsim.errors import PinnsimError
+from pinnsim.experiment import Acceptance, Findings, main
+from pinnsim.plot import save
+from pinnsim.plot.style import CYCLE, new_axes, styled, titled
+from pinnsim.sweep import Axis, Campaign, Specification, Store
+
+SMOKE: dict[str, Any] = {"points": 320, "kills": {"driver": 2, "worker": 0, "both": 0}}
+_SYSTEM = """
+schema_version = 1
+kind = "reaction_system"
+time_unit = "h"
+start = { A = 3.0 }
+reactions = [
+    { name = "make", equation = "0 -> A", rate = 2.0 },
+    { name = "decay:A", equation = "A -> 0", rate = 0.5 },
+]
+"""
+
+
+class _Forks:
+    """Drivers that start in no time; see `_forks.py`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = (folder / "drivers.log").open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).parent / "_forks.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+        )
+
+    def ask(self, line: str) -> int:
+        """The number that answers a line."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        if stdin is None or stdout is None:
+            raise RuntimeError("the process that forks drivers has no pipes")
+        stdin.write(line + "\n")
+        stdin.flush()
+        return int(stdout.readline())
+
+    def close(self) -> None:
+        """Ends it."""
+        self.process.communicate()
+        self.said.close()
+
+
+def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
+    """All kills."""
+    random = np.random.default_rng(plan["seeds"][0])
+    kinds = [kind for kind, count in plan["kills"].items() for _ in range(count)]
+    found: dict[str, Any] = {"damaged": 0, "forgotten": 0, "miscounted": 0, "other hash": 0, "refused": 0}
+    progressed: list[tuple[str, float]] = []
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as place, contextlib.closing(_Forks(Path(place))) as forks:
+        folder = Path(place)
+        loaded = _campaign(plan, folder)
+        campaign.run(loaded, folder / "whole", chunk=plan["chunk"])
+        expected = Store(folder / "whole").content_hash()
+        store, stores, since = _begin(loaded, folder, plan, 0), 1, 0
+        for kind in tqdm(kinds, desc="kills", disable=None if progress else True):
+            done = set(Store(store).done)
+            _kill(forks, kind, store, plan, random)
+            since += 1
+            try:
+                after = Store(store)
+            except PinnsimError:
+                found["refused"] += 1
+                continue
+            progressed.append((kind, len(set(after.done) - done)))
+            found["forgotten"] += bool(done - set(after.done))
+            found["damaged"] += bool(after.damage())
+            found["miscounted"] += _miscounted(after)
+            if not after.counts()["pending"]:
+                found["other hash"] += since * (after.content_hash() != expected)
+                store, stores, since = _begin(loaded, folder, plan, stores), stores + 1, 0
+        campaign.resume(store)
+        found["other hash"] += since * (Store(store).content_hash() != expected)
+    _picture(progressed, out / "campaign_kills.png")
+    written = np.array([count for _, count in progressed])
+    metrics = {
+        "kills": len(kinds),
+        "stores": stores,
+        "kills by kind": dict(plan["kills"]),
+        "kills that came after a chunk was written": int(np.sum(written > 0)),
+        "chunks written between kills, mean": float(written.mean()),
+        "sha256 of all numbers": expected,
+        "seconds": time.perf_counter() - began,
+    }
+    rows = (
+        Acceptance("kills of driver, worker or both, at random", len(progressed), len(kinds), "higher"),
+        Acceptance("kills whose store ended with another hash than the undisturbed run's", found["other hash"], 0),
+        Acceptance("kills after which a chunk said to be done was damaged or missing", found["damaged"], 0),
+        Acceptance("kills after which a chunk that was done before had to be done again", found["forgotten"], 0),
+        Acceptance("kills after which done + failed + pending, counted in the arrays, was not requested",
+                   found["miscounted"], 0),
+        Acceptance("kills after which the store could not be opened", found["refused"], 0),
+    )  # fmt: skip
+    return Findings(metrics, {}, rows)
+
+
+def _campaign(plan: dict[str, Any], folder: Path) -> Campaign:
+    (folder / "system.toml").write_text(_SYSTEM)
+    return campaign.load_campaign(
+        Specification(
+            model=str(folder / "system.toml"),
+            times=(0.0, 1.0, 4.0),
+            initial="start",
+            record=("end", "trajectory"),
+            samples=plan["points"],
+            block=plan["block"],
+            axes=(Axis(name="law/constant[0]", sobol=(1.0, 4.0)), Axis(name="law/constant[1]", sobol=(0.1, 1.0))),
+        )
+    )
+
+
+def _begin(loaded: Campaign, folder: Path, plan: dict[str, Any], number: int) -> Path:
+    store = folder / f"store{number}"
+    Store.create(store, loaded.layout(plan["chunk"]), loaded.about())
+    return store
+
+
+def _kill(forks: _Forks, kind: str, store: Path, plan: dict[str, Any], random: np.random.Generator) -> None:
+    """A run on the store, something of it killed at a random moment of its start or its work, and then no run."""
+    engine = "in-process 1" if kind == "driver" else "processes 2"
+    journal, before = store / "journal.jsonl", _size(store / "journal.jsonl")
+    driver = forks.ask(f"{engine} {store}")
+    if random.uniform() > plan["starting"]:
+        deadline = time.monotonic() + plan["patience"]
+        while _size(journal) == before and _running(driver) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    time.sleep(random.uniform(0, plan["within"]))
+    workers = _children(driver)
+    if kind != "driver" and workers:
+        _end(workers[int(random.integers(len(workers)))])
+    if kind == "worker":
+        # The run goes on with a new worker in the place of the killed one, and is stopped in order.
+        time.sleep(random.uniform(0, plan["within"]))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(driver, signal.SIGINT)
+    else:
+        _end(driver)
+    forks.ask(f"wait {driver}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _running(process: int) -> bool:
+    """Whether a process is there and has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def _end(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _children(process: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(text) for text in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return []
+
+
+def _miscounted(store: Store) -> bool:
+    """Whether counts differ from what the arrays and the chunks not in the journal say."""
+    outcomes = [store.read("outcome", chunk) for chunk in store.done]
+    here = np.concatenate([*outcomes, np.zeros(0)])
+    waiting = [chunk for chunk in store.layout.own if chunk not in store.done]
+    pending = sum(stop - start for start, stop in map(store.layout.span, waiting))
+    counts = {"done": int(np.sum(here == 0)), "failed": int(np.sum(here != 0)), "pending": pending}
+    return {"requested": sum(counts.values()), **counts} != store.counts()
+
+
+def _picture(progressed: list[tuple[str, float]], path: Path) -> None:
+    """How many chunks were written before each kill."""
+
+    @styled
+    def draw() -> object:
+        ax = new_axes(None, (6.0, 3.4))
+        for number, kind in enumerate(dict.fromkeys(kind for kind, _ in progressed)):
+            places = [k for k, (what, _) in enumerate(progressed, start=1) if what == kind]
+            counts = [progressed[k - 1][1] for k in places]
+            ax.plot(places, counts, "o", markersize=3, color=CYCLE[number % len(CYCLE)], label=f"{kind} killed")
+        ax.set_xlabel("kill")
+        ax.set_ylabel("chunks written since the kill before")
+        ax.set_title(titled("A campaign under SIGKILLs at random times", True))
+        ax.legend(loc="upper left")
+        return ax
+
+    save(draw(), path)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(__file__))
