@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "plot",
             "project",
             "judge",
+            "study",
             "report",
             "session",
             "doctor",
