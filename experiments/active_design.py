@@ -21,6 +21,7 @@ from pinnsim.design.gain import Outlook, after_choice, gains
 from pinnsim.experiment import Acceptance, Findings, main
 from pinnsim.fit import FitPlan
 from pinnsim.fit.fit import draw_start
+from pinnsim.fit.free import free_vector
 from pinnsim.model import ModelConfig, ModelPrior, build
 from pinnsim.plot import policy_courses, save
 from pinnsim.specimens import network_of, prior_of
@@ -92,7 +93,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     metrics = {
         "repeats": len(truths),
         "candidates": len(pool),
-        "free rates": int(sum(np.sum(np.asarray(s) > 0) for s in jax.tree.leaves(prior.spread))),
+        "free rates": len(free_vector(prior.center, prior).names),
         "error after the last round, in prior widths": error.to_dict(),
         "error after the opening, in prior widths": float(table[table["round"] == 0]["error"].mean()),
         "random less active: mean and 95 % interval": {name: list(values) for name, values in saved.items()},

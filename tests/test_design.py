@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from pinnsim.design import Experiment, Price, candidates, design, design_rounds,
 from pinnsim.design.experiments import layout_of
 from pinnsim.design.gain import Outlook, gains
 from pinnsim.design.outlook import members_expect, setting_of
+from pinnsim.design.parts import in_parts
 from pinnsim.errors import PinnsimError
 from pinnsim.fit import Draws, FitPlan, Laplace
 from pinnsim.fit.free import free_vector
@@ -321,6 +323,15 @@ def test_pictures_of_designs(found, tmp_path):
     assert save(courses, tmp_path / "courses.png").exists()
     with pytest.raises(PinnsimError, match="E_DATA_EMPTY"):
         ranked_bars(found.table, value="nothing")
+
+
+@pytest.mark.parametrize(("count", "batch"), [(5, 2), (6, 3), (4, 8), (1, 1)])
+def test_parts_are_the_whole(count, batch):
+    items = (jnp.arange(float(count)), jnp.arange(2.0 * count).reshape(count, 2))
+    plain = jax.vmap(lambda item: (item[0] * item[1], item[0] + 1.0))(items)
+    parts = in_parts(lambda item: (item[0] * item[1], item[0] + 1.0), items, batch)
+    for one, other in zip(plain, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_program_for_all_candidates():

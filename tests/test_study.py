@@ -18,8 +18,9 @@ CHOICES = {"likelihood.sd": [0.1, 0.3], "fit.learning_rate": (0.01, 0.2, "log")}
 
 @pytest.fixture(scope="module")
 def parts():
-    config, network, prior = parts_of()
-    return config, network, prior, measured(truth_of(prior_model()), TIMES, noise=0.1)
+    kind = {"kind": "abundance", "layers": ("mrna",), "regulation": {"hidden": "none", "basal": -1.0}}
+    config, network, prior = parts_of(**kind)
+    return config, network, prior, measured(truth_of(prior_model(**kind)), TIMES, noise=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from pinnsim.design.experiments import Experiment, Layout, Number, check_experiments, layout_of
 from pinnsim.design.gain import Outlook, all_gains, whitened
 from pinnsim.design.outlook import Expected, Setting, instrument, members_expect, readings, setting_of
+from pinnsim.design.parts import in_parts
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit import Cultures, FitPlan, fit_groups
 from pinnsim.fit.cultures import collocation_grid
@@ -243,4 +244,4 @@ def _prospects(
         after = eqx.tree_at(lambda o: o.roots, prior, prior.roots @ square.T)
         return _Prospects(all_gains(after, layout, None).gain, jnp.sqrt(jnp.mean(jnp.sum(square**2, axis=0))))
 
-    return jax.lax.map(lambda row: one(*row), (vectors, made), batch_size=_SIDE_BY_SIDE)
+    return in_parts(lambda row: one(*row), (vectors, made), _SIDE_BY_SIDE)
