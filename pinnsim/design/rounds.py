@@ -92,7 +92,8 @@ def design_rounds(
             counts[row, done] = 1.0
         outlook = _prospects(setting, layout, free, vectors, jnp.asarray(counts))
         gain, width = np.asarray(outlook.gain), np.asarray(outlook.width)
-        errors = np.sqrt(np.mean(((np.asarray(vectors) - true[[r for _, r in problems]]) / free.scale) ** 2, axis=1))
+        apart = (np.asarray(vectors) - true[[repeat for _, repeat in problems]]) / np.asarray(free.scale)
+        errors = np.sqrt(np.mean(apart**2, axis=1))
         for row, (policy, repeat) in enumerate(problems):
             chosen = made[row][-1] - len(opening) if number else -1
             rows.append((policy, repeat, number, errors[row], width[row], cost[made[row]].sum(), chosen, gained[row]))
