@@ -30,6 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "project",
             "campaign",
             "judge",
+            "study",
             "report",
             "session",
             "doctor",

@@ -4,21 +4,25 @@ import dataclasses
 import itertools
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from problems import prior_model, truth_of
 from scipy.special import xlogy
 from scipy.stats import norm
 
-from pinnsim.design import Experiment, Price, candidates, design, disagreement
+from pinnsim.design import Experiment, Price, candidates, design, design_rounds, disagreement
 from pinnsim.design.experiments import layout_of
 from pinnsim.design.gain import Outlook, gains
 from pinnsim.design.outlook import members_expect, setting_of
+from pinnsim.design.parts import in_parts
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import Draws, Laplace
+from pinnsim.fit import Draws, FitPlan, Laplace
 from pinnsim.fit.free import free_vector
 from pinnsim.fit.laplace import posterior
+from pinnsim.plot import policy_courses, ranked_bars, save
 from pinnsim.simulate import AtRest
 from pinnsim.table import Table
 from pinnsim.treatment import Treatment
@@ -294,6 +298,40 @@ def test_what_cannot_be_asked_is_named(fitted, experiments):
             design(fitted, **{"experiments": experiments, "progress": False, **arguments})
     with pytest.raises(PinnsimError, match="two or more rival"):
         disagreement({"one": fitted}, experiments)
+
+
+def test_rounds_say_what_they_need(prior, experiments):
+    one = experiments[:1]
+    with pytest.raises(PinnsimError) as caught:
+        design_rounds(prior, [], one, opening=[], rounds=2, plan=FitPlan())
+    assert caught.value.codes == ("E_USAGE",) * 3
+    counted = prior_model("abundance", layers=("mrna",), regulation=REGULATION, likelihood={"kind": "student_t"})
+    with pytest.raises(PinnsimError, match="normal errors"):
+        design_rounds(counted, [counted.center], experiments, opening=one, rounds=1, plan=FitPlan(initial="rest"))
+
+
+def test_pictures_of_designs(found, tmp_path):
+    ax = ranked_bars(found.table, most=6)
+    assert len(ax.patches) == 6
+    assert ax.get_xlabel() == "expected information (nats)"
+    assert ax.patches[0].get_width() == found.table["gain"].iloc[0]
+    assert str(found.best.treatment) in ax.get_yticklabels()[0].get_text()
+    assert save(ax, tmp_path / "ranked.png").stat().st_size > 5_000
+    rows = [(p, r, n, 1.0 / (n + 1 + r), 0.5) for p in ("active", "random") for r in range(3) for n in range(4)]
+    courses = policy_courses(pd.DataFrame(rows, columns=["policy", "repeat", "round", "error", "cost"]), simulated=True)
+    assert "simulated" in courses.get_title(loc="left")
+    assert save(courses, tmp_path / "courses.png").exists()
+    with pytest.raises(PinnsimError, match="E_DATA_EMPTY"):
+        ranked_bars(found.table, value="nothing")
+
+
+@pytest.mark.parametrize(("count", "batch"), [(5, 2), (6, 3), (4, 8), (1, 1)])
+def test_parts_are_the_whole(count, batch):
+    items = (jnp.arange(float(count)), jnp.arange(2.0 * count).reshape(count, 2))
+    plain = jax.vmap(lambda item: (item[0] * item[1], item[0] + 1.0))(items)
+    parts = in_parts(lambda item: (item[0] * item[1], item[0] + 1.0), items, batch)
+    for one, other in zip(plain, parts, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_one_program_for_all_candidates():

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from pinnsim.design.experiments import Layout
+from pinnsim.design.parts import in_parts
 from pinnsim.shapes import Scalar
 
 _SIDE_BY_SIDE = 64  # candidates
@@ -132,7 +133,7 @@ def all_gains(outlook: Outlook, layout: Layout, goals: Goals | None) -> Gains:
         return Gains(*(jnp.where(usable, value, jnp.nan) for value in (total, told, left)))
 
     numbers = jnp.arange(layout.treatment.shape[0])
-    return jax.lax.map(one, numbers, batch_size=_SIDE_BY_SIDE)
+    return in_parts(one, numbers, _SIDE_BY_SIDE)
 
 
 def conditioned(outlook: Outlook, goals: Goals | None, rows: Rows) -> tuple[Outlook, Goals | None]:

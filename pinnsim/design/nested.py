@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from pinnsim.design.experiments import Layout
+from pinnsim.design.parts import in_parts
 
 _SIDE_BY_SIDE = 8  # candidates
 
@@ -58,10 +59,10 @@ def nested_gains(
             z = (reading[None, :] - mean) / width
             return jnp.sum(jnp.where(told[None, :], -0.5 * z**2 - jnp.log(width), 0.0), axis=1)
 
-        each = jax.lax.map(density, seen, batch_size=256)
+        each = in_parts(density, seen, 256)
         told_of = each[jnp.arange(draws), owner] - jax.nn.logsumexp(each, axis=1) + jnp.log(float(members))
         good = usable[treatment]
         error = jnp.std(told_of) / jnp.sqrt(float(draws))
         return Nested(jnp.where(good, jnp.mean(told_of), jnp.nan), jnp.where(good, error, jnp.nan))
 
-    return jax.lax.map(one, jnp.arange(layout.treatment.shape[0]), batch_size=_SIDE_BY_SIDE)
+    return in_parts(one, jnp.arange(layout.treatment.shape[0]), _SIDE_BY_SIDE)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from pinnsim.design.experiments import Layout
 from pinnsim.design.gain import Goals, Outlook, goals_of
+from pinnsim.design.parts import in_parts
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.fit import Draws, Laplace
 from pinnsim.fit.curvature import by_batches
@@ -64,7 +65,7 @@ def readings(setting: Setting, model: CellModel) -> tuple[Float[Array, "treatmen
         solution, predicted = run_one(model, setting.times, setting.method, perturbation, setting.initial)
         return predicted, solution.outcome == Outcome.DONE
 
-    return jax.lax.map(one, setting.perturbations, batch_size=_SIDE_BY_SIDE)
+    return in_parts(one, setting.perturbations, _SIDE_BY_SIDE)
 
 
 def instrument(model: CellModel, times: Times, predicted: Float[Array, "time gene"]) -> tuple[Array, Array]:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int
 from pinnsim.design.experiments import Experiment, Layout, Number, check_experiments, described, layout_of
 from pinnsim.design.gain import Outlook, correlated
 from pinnsim.design.outlook import Belief, outlook_of, setting_of
+from pinnsim.design.parts import in_parts
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit import Draws, Laplace
 from pinnsim.shapes import Scalar
@@ -104,7 +105,7 @@ def _divergences(one: Outlook, other: Outlook, layout: Layout) -> Float[Array, "
         return _between(s_f, s_g, f - g) + contrasts
 
     numbers = jnp.arange(layout.treatment.shape[0])
-    return jax.lax.map(candidate, numbers, batch_size=_SIDE_BY_SIDE)
+    return in_parts(candidate, numbers, _SIDE_BY_SIDE)
 
 
 def _told(view: Outlook, layout: Layout, number: Int[Array, ""]) -> Array:

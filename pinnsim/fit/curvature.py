@@ -67,10 +67,13 @@ def exact_curvature(
     return 0.5 * (matrix + matrix.T)
 
 
-def by_batches(some: Callable[[Array], Any], count: int, batch: int, label: str, progress: bool) -> Any:
-    """`some(numbers)`, arrays with a row per parameter, for all parameters 0..count-1, `batch` at a time."""
+def by_batches(
+    some: Callable[[Array], Any], count: int, batch: int, label: str, progress: bool, unit: str = "rate"
+) -> Any:
+    """`some(numbers)`, arrays with a row per number (of a parameter, a model; `unit`), for all numbers 0..count-1,
+    `batch` at a time."""
     parts = []
-    with tqdm(total=count, desc=label, unit="rate", disable=None if progress else True) as bar:
+    with tqdm(total=count, desc=label, unit=unit, disable=None if progress else True) as bar:
         for numbers in np.array_split(np.arange(count), -(-count // batch)):
             # Always as many, so that one program serves: what is too many is computed twice.
             rows = jax.tree.map(np.asarray, some(jnp.asarray(np.resize(numbers, batch))))

@@ -3,10 +3,11 @@
 from pinnsim.plot.animation import push_gif
 from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
 from pinnsim.plot.contour import landscape_contour
+from pinnsim.plot.design import policy_courses, ranked_bars
 from pinnsim.plot.fate_map import fate_map_panel
 from pinnsim.plot.fates import fate_bars, fate_flow, fate_table
 from pinnsim.plot.interactive import landscape_interactive, write_html
-from pinnsim.plot.landscape import Course, dose_duration_map, landscape_2d
+from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
 from pinnsim.plot.landscape3d import landscape_3d, landscape_panels
 from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.marks import Mark
@@ -36,11 +37,13 @@ __all__ = [
     "landscape_panels",
     "phase_portrait",
     "plane_portrait",
+    "policy_courses",
     "prior_posterior",
     "profile_panels",
     "pulse_panel",
     "push_gif",
     "rank_histograms",
+    "ranked_bars",
     "reprogramming_panels",
     "save",
     "score_bars",
