@@ -7,7 +7,7 @@ from pinnsim.plot.design import policy_courses, ranked_bars
 from pinnsim.plot.fate_map import fate_map_panel
 from pinnsim.plot.fates import fate_bars, fate_flow, fate_table
 from pinnsim.plot.interactive import landscape_interactive, write_html
-from pinnsim.plot.landscape import Course, Mark, dose_duration_map, landscape_2d
+from pinnsim.plot.landscape import Course, dose_duration_map, landscape_2d
 from pinnsim.plot.landscape3d import landscape_3d, landscape_panels
 from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.marks import Mark
