@@ -6,7 +6,7 @@ from systems import ring
 
 from pinnsim.dynamics.textbook import double_well
 from pinnsim.errors import PinnsimError
-from pinnsim.landscape import attractors_under, find_attractors, settling
+from pinnsim.landscape import attractors_under, find_attractors, resting
 from pinnsim.landscape.attractors import Attractors
 from pinnsim.landscape.fixed_points import polish_lanes
 from pinnsim.simulate import many
@@ -104,7 +104,7 @@ def test_the_tables_say_it(shifts):
 
 
 def test_other_perturbations_compile_nothing(toggle, reference, shifts):
-    programs = [many._solved, many._fastest, polish_lanes, settling._lasting]
+    programs = [many._solved, many._fastest, polish_lanes, resting._lasting]
     before = [p._cached._cache_size() for p in programs]
     other = run(toggle, {f"push {k}": f"drive(u)={0.3 * k}, v*{1 - 0.05 * k}" for k in range(9)}, reference=reference)
     assert [p._cached._cache_size() for p in programs] == before
