@@ -33,7 +33,7 @@ value = "value"
 time = "time"
 condition = "condition"
 replicate = "replicate"
-time_unit = "h"                  # of the times in the table: s, min, h or d
+time_unit = "min"                # of the times in the table: s, min, h or d
 scale = "log2"                   # or linear, log1p, counts
 simulated = true                 # the example's numbers are made up; leave this out for measurements
 """
@@ -45,7 +45,7 @@ samples = "samples.csv"
 time = "time"
 condition = "condition"
 replicate = "replicate"
-time_unit = "h"                  # of the times in the table of samples: s, min, h or d
+time_unit = "min"                # of the times in the table of samples: s, min, h or d
 scale = "log2"                   # or linear, log1p, counts
 simulated = true                 # the example's numbers are made up; leave this out for measurements
 """
@@ -65,7 +65,7 @@ half_lives = "half_lives.csv"
 unit = "min"
 
 [model]
-time_unit = "h"
+time_unit = "min"                # of every rate and time constant of the model
 inputs = [{ name = "heat" }]
 [model.readout]
 kind = "array"                   # log2 of an intensity with a floor and a ceiling
@@ -165,9 +165,14 @@ def _example(template: Template) -> dict[str, str]:
     import numpy as np
     import pandas as pd
 
-    times = np.array([0.0, 0.25, 0.5, 1.0, 2.0, 4.0])
+    times = np.array([0.0, 15.0, 30.0, 60.0, 120.0, 240.0])
     # From rest each gene relaxes to its new level with its own half-life (minutes).
-    genes = {"hspA": (6.0, 9.0, 10.0), "hspB": (5.5, 8.5, 15.0), "ribA": (10.0, 8.0, 20.0), "repR": (7.0, 6.2, 8.0)}
+    genes = {
+        "hspA": (10.0, 13.0, 10.0),
+        "hspB": (9.5, 12.5, 15.0),
+        "ribA": (14.0, 12.0, 20.0),
+        "repR": (11.0, 10.2, 8.0),
+    }
     rng = np.random.default_rng(0)
     rows = [
         {
@@ -175,7 +180,7 @@ def _example(template: Template) -> dict[str, str]:
             "condition": "heat",
             "replicate": replicate,
             "time": time,
-            "value": round(float(high + (low - high) * 0.5 ** (60.0 * time / half) + rng.normal(0.0, 0.1)), 3),
+            "value": round(float(np.log2(2**high + (2**low - 2**high) * 0.5 ** (time / half)) + rng.normal(0, 0.1)), 3),
         }
         for gene, (low, high, half) in genes.items()
         for replicate in ("r1", "r2")
@@ -186,7 +191,7 @@ def _example(template: Template) -> dict[str, str]:
     if template == Template.TABLE:
         text, tables = _TABLE, {"readings.csv": frame}
     else:
-        frame["sample"] = "heat_" + frame["replicate"] + "_" + frame["time"].map("{:g}h".format)
+        frame["sample"] = "heat_" + frame["replicate"] + "_" + frame["time"].map("{:g}min".format)
         wide = frame.pivot(index="gene", columns="sample", values="value").loc[list(genes)]
         about = frame[["sample", "condition", "replicate", "time"]].drop_duplicates()
         text, tables = _MATRIX, {"expression.csv": wide.reset_index(), "samples.csv": about}
