@@ -7,6 +7,7 @@ import typer
 
 from pinnsim.cli.arguments import ProgressBar, check_folder, read_model, read_system, read_times
 from pinnsim.cli.methods import SAMPLED, Method, Settings, counting
+from pinnsim.cli.output import highest, show_table
 from pinnsim.cli.simulate import Members
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.session import start
@@ -91,7 +92,11 @@ def push(
     chosen = _models(model)
     kinetics = chosen[0]
     found = find_attractors(kinetics, starts=_STARTS)
-    typer.echo(found.table().to_string(index=False))
+    rows = [
+        (point, kind, f"{share:.0%}", highest(found.species, state))
+        for point, kind, share, state in zip(found.names, found.stability, found.share, found.states, strict=True)
+    ]
+    show_table("Where it can rest", ("point", "stability", "share of starts", "highest"), rows)
     typer.echo(found.describe())
     name = _start(kinetics, found, valley, template, settle)
     typer.echo(f"The cell starts in {name}.")
