@@ -12,7 +12,19 @@ from pinnsim.precision import enable_x64
 
 __version__ = "0.1.0"
 
-_MODULES = ("data", "dynamics", "fit", "landscape", "plot", "reprogramming", "score", "shelf", "simulate")
+_MODULES = (
+    "data",
+    "design",
+    "dynamics",
+    "fit",
+    "landscape",
+    "plot",
+    "reprogramming",
+    "score",
+    "shelf",
+    "simulate",
+    "sweep",
+)
 _HOMES = {
     "Dataset": "pinnsim.data",
     "Network": "pinnsim.network",

@@ -1,10 +1,12 @@
 """Pages of docs/: what they link to is there, and what they name exists."""
 
+import operator
 import re
 from pathlib import Path
 
 import pytest
 
+import pinnsim
 from pinnsim import landscape, plot
 from pinnsim.landscape import Grid
 from pinnsim.landscape.potential import KINDS
@@ -26,6 +28,17 @@ def test_links_and_names_of_a_page(page: Path) -> None:
     assert sorted(called - {*dir(landscape), *dir(plot)}) == []
     methods = {name for code in inline for name in re.findall(r"\bGrid\.([a-z_]+)", code)}
     assert sorted(name for name in methods if not hasattr(Grid, name)) == []
+
+
+def test_links_and_dotted_names_of_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    named = set(re.findall(r"`pinnsim\.([a-z_.]+)", text))
+    assert "design.design" in named
+    for name in named:
+        operator.attrgetter(name)(pinnsim)
 
 
 def test_every_kind_of_potential_is_explained() -> None:

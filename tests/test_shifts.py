@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from systems import ring
 
+from pinnsim import shelf
 from pinnsim.dynamics.textbook import double_well
 from pinnsim.errors import PinnsimError
 from pinnsim.landscape import attractors_under, find_attractors, resting
@@ -156,3 +157,5 @@ def test_what_cannot_be_asked_is_refused(toggle, reference):
         run(toggle, ["w=0"], reference=reference)
     with pytest.raises(PinnsimError, match=r"E_INIT"):
         run(double_well(), ["none"], reference=reference)
+    with pytest.raises(PinnsimError, match=r"E_USAGE.*conserves totals.*find_attractors"):
+        run(shelf.load_system("telegraph").system, ["none"])

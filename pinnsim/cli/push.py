@@ -91,7 +91,7 @@ def push(
         check_folder(path.parent)
     chosen = _models(model)
     kinetics = chosen[0]
-    found = find_attractors(kinetics, starts=_STARTS)
+    found = find_attractors(kinetics, starts=_STARTS, totals=kinetics.default_state())
     rows = [
         (point, kind, f"{share:.0%}", highest(found.species, state))
         for point, kind, share, state in zip(found.names, found.stability, found.share, found.states, strict=True)

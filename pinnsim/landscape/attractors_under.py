@@ -21,12 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.errors import Problems
+from pinnsim.errors import PinnsimError, Problems
 from pinnsim.landscape.attractors import ARRIVED, LONGER, Attractors, find_attractors
 from pinnsim.landscape.coordinates import Numbers, kinetics_of, require_states
 from pinnsim.landscape.resting import Rest, Settling, different
 from pinnsim.landscape.shifts import REMAINS, VANISHES, Shifts
 from pinnsim.landscape.starts import box_points
+from pinnsim.landscape.totals import conserved
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE
@@ -88,6 +89,12 @@ def attractors_under(
     stacked = resolve_lanes([always, *(always + t for t in treatments)], kinetics.table)
     programs = Settling(kinetics, stacked, time, method, batch_size)
     alone: Perturbation = jax.tree.map(lambda a: jnp.asarray(a[0]), programs.acting)
+    if len(conserved(kinetics, alone.at(jnp.zeros(())))):
+        raise PinnsimError.of(
+            "E_USAGE",
+            "The model conserves totals, which this batch does not hold; use find_attractors(model, PERTURBATION, "
+            "totals=STATE) for each perturbation.",
+        )
     if reference is None:
         reference = find_attractors(
             kinetics, alone, starts=64, states=states, bounds=bounds, settle=settle, seed=seed, method=method

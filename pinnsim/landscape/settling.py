@@ -14,7 +14,6 @@ valley of the first state, and cuts again, so its last bracket holds a point on 
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -22,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from tqdm import tqdm
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
@@ -37,6 +35,7 @@ from pinnsim.landscape.coordinates import (
     resolved,
 )
 from pinnsim.landscape.cycles import SAMPLES, gap_to
+from pinnsim.landscape.slabs import in_batches
 from pinnsim.landscape.system import System, system_of
 from pinnsim.landscape.totals import Totals, totals_of
 from pinnsim.model import CellModel
@@ -300,13 +299,23 @@ def _cross(
 
 def settle_all(valleys: Valleys, states: np.ndarray, progress: bool = True) -> Settled:
     """Where states, (state, species), flow; batches of one size, so that one program serves any number."""
-    return Settled(*_batched(lambda part: _settle(valleys, *part), [states], _STATES, progress))
+    label = _bar(len(states) / _STATES, progress)
+    return Settled(*in_batches(lambda some: _settle(valleys, jnp.asarray(some)), [states], _STATES, label))
 
 
 def cross_all(valleys: Valleys, first: np.ndarray, second: np.ndarray, rounds: int, progress: bool = True) -> Crossing:
     """Where the lines between pairs of coordinates, (line, species) each, leave the valley of their first end."""
     count = jnp.asarray(rounds, dtype=int)
-    return Crossing(*_batched(lambda part: _cross(valleys, count, *part), [first, second], _LINES, progress))
+
+    def some(first: np.ndarray, second: np.ndarray) -> Crossing:
+        return _cross(valleys, count, jnp.asarray(first), jnp.asarray(second))
+
+    return Crossing(*in_batches(some, [first, second], _LINES, _bar(len(first) / _LINES, progress)))
+
+
+def _bar(batches: float, progress: bool) -> str | None:
+    """The label of a progress bar, where the work is long enough for one."""
+    return "basins" if progress and batches > _LONG else None
 
 
 def rounds_for(tolerance: float) -> int:
@@ -322,16 +331,3 @@ def _block(valleys: Valleys, states: Array) -> int:
     """How many lanes run side by side."""
     implicit = states.shape[1] if isinstance(valleys.pair, Rodas) else 0
     return lanes_in_cache(states, implicit) or states.shape[0]
-
-
-def _batched(program: Callable, arrays: list[np.ndarray], size: int, progress: bool) -> list[np.ndarray]:
-    count = len(arrays[0])
-    begins = range(0, max(count, 1), size)
-    parts = []
-    for begin in tqdm(begins, desc="basins", disable=not progress or len(begins) < _LONG):
-        some = [a[begin : begin + size] for a in arrays]
-        short = size - len(some[0])
-        padded = [np.concatenate([s, np.repeat(a[-1:], short, axis=0)]) for s, a in zip(some, arrays, strict=True)]
-        found = program([jnp.asarray(a) for a in padded])
-        parts.append([np.asarray(value)[: len(some[0])] for value in found])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]

@@ -29,12 +29,23 @@ def in_slabs(
     count, most = len(arrays[0]), CHUNKS * size
     if count <= most:
         return out_of_chunks(run(*in_chunks(arrays, size)), count)
-    parts = []
+    return in_batches(lambda *whole: out_of_chunks(run(*in_chunks(whole, size)), most), arrays, most, label)
+
+
+def in_batches(
+    run: Callable[..., Sequence[Array | np.ndarray]], arrays: Sequence[np.ndarray], size: int, label: str | None = None
+) -> tuple[np.ndarray, ...]:
+    """`run` on lanes, always `size` of them: the last batch is filled up with copies of its last lane.
+
+    **Arguments:** `run`: of arrays (lane, ...), gives arrays (lane, ...); `arrays`: (lane, ...) each;
+    `label`: as of `in_slabs`. **Returns** results on the host, (lane, ...) each.
+    """
+    count, parts = len(arrays[0]), []
     with tqdm(total=count, desc=label, unit="lane", disable=None if label else True) as bar:
-        for first in range(0, count, most):
-            some = [array[first : first + most] for array in arrays]
+        for first in range(0, max(count, 1), size):
+            some = [array[first : first + size] for array in arrays]
             here = len(some[0])
-            whole = [np.concatenate([a, np.repeat(a[-1:], most - here, axis=0)]) for a in some]
-            parts.append(out_of_chunks(run(*in_chunks(whole, size)), here))
+            found = run(*(np.concatenate([a, np.repeat(a[-1:], size - here, axis=0)]) for a in some))
+            parts.append([np.asarray(values)[:here] for values in found])
             bar.update(here)
     return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))

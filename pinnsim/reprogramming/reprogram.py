@@ -92,7 +92,10 @@ def reprogram(
     ground = frozen(resolved(background, kinetics), jnp.inf)
     if attractors is None:
         own = [np.asarray(a, dtype=float) for a in (start, target) if not isinstance(a, str)]
-        attractors = find_attractors(kinetics, ground, starts=options.starts, states=own or None, probes=options.starts)
+        totals = None if own else kinetics.default_state()
+        attractors = find_attractors(
+            kinetics, ground, starts=options.starts, states=own or None, probes=options.starts, totals=totals
+        )
     home, goal = both_valleys(kinetics, attractors, start, target)
     grid = _grid(attractors, doses, durations, power)
     candidates = edit_set(default_edits(kinetics) if edits is None else edits, kinetics)

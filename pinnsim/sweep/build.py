@@ -179,7 +179,11 @@ def _look_up(
     kinetics = program.model.kinetics
     if "fate" in specification.record:
         always = treatments[0] if len(treatments) == 1 else "none"
-        landscape = find_attractors(kinetics, always, starts=specification.starts)
+        totals = np.array(kinetics.default_state())
+        if isinstance(specification.initial, dict):
+            for name, amount in specification.initial.items():
+                totals[kinetics.table.species.index(name)] = amount
+        landscape = find_attractors(kinetics, always, starts=specification.starts, totals=totals)
         stable = np.flatnonzero(landscape.stable)
         if not len(stable):
             raise PinnsimError.of(
