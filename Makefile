@@ -37,7 +37,7 @@ demo: $(VENV)/.core  ## fit, score, perturb and draw the embedded example (about
 	$(BIN)/pinnsim demo $(DEMO)
 
 test: $(VENV)/.dev  ## run all tests, with coverage
-	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term $(PYTEST)
+	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --durations=20 $(PYTEST)
 
 test-312:  ## run the fast tests under Python 3.12, in an environment of its own
 	@python=$$($(FIND_312)); \

@@ -8,10 +8,12 @@ optax computes `float ** int32` and so cannot live with strict promotion: `fit/`
 `jax.numpy_dtype_promotion("standard")`, which covers optax's lines only. diffrax, optimistix, lineax and equinox can.
 """
 
+import ctypes
 import gc
 import os
 import random
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 _MANY_MAPS = 15_000
+_LONG = 1.0  # seconds
 
 # A first example pays for a compilation, so time per example says nothing; every run draws the same examples, so that a
 # failure can be repeated.
@@ -45,14 +48,21 @@ def key() -> jax.Array:
     return jax.random.key(20120302)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _programs_forgotten() -> Iterator[None]:
-    """Every compiled program holds maps of memory, of which a process may have 65,530: past that, compiling crashes."""
+@pytest.fixture(autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """After a test of a second or more: compiled programs are forgotten where they hold too many maps of memory, of which
+    a process may have 65,530 (past that, compiling crashes), and what the compiler has freed goes back to the system
+    (glibc keeps it: two test processes grow to 14 GB otherwise, and stay below 6 GB so)."""
+    began = time.perf_counter()
     yield
-    maps = Path("/proc/self/maps")
-    if maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS:
+    if time.perf_counter() - began < _LONG or not Path("/proc/self/maps").exists():
+        return
+    if Path("/proc/self/maps").read_bytes().count(b"\n") > _MANY_MAPS:
         jax.clear_caches()
         gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 @pytest.fixture(autouse=True)
