@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pinnsim.plot.style import CYCLE, new_axes, styled, titled
 from pinnsim.sweep import Axis, Campaign, Specification, Store
 
 SMOKE: dict[str, Any] = {"points": 320, "kills": {"driver": 2, "worker": 0, "both": 0}}
+_PATIENCE = 120.0  # seconds for what takes less than one
 _SYSTEM = """
 schema_version = 1
 kind = "reaction_system"
@@ -56,13 +58,21 @@ class _Forks:
         stdin, stdout = self.process.stdin, self.process.stdout
         if stdin is None or stdout is None:
             raise RuntimeError("the process that forks drivers has no pipes")
-        stdin.write(line + "\n")
-        stdin.flush()
-        return int(stdout.readline())
+        patience = threading.Timer(_PATIENCE, self.process.kill)
+        patience.start()
+        try:
+            stdin.write(line + "\n")
+            stdin.flush()
+            return int(stdout.readline())
+        finally:
+            patience.cancel()
 
     def close(self) -> None:
         """Ends it."""
-        self.process.communicate()
+        try:
+            self.process.communicate(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         self.said.close()
 
 
@@ -159,8 +169,10 @@ def _kill(forks: _Forks, kind: str, store: Path, plan: dict[str, Any], random: n
         time.sleep(random.uniform(0, plan["within"]))
         with contextlib.suppress(ProcessLookupError):
             os.kill(driver, signal.SIGINT)
-    else:
-        _end(driver)
+        deadline = time.monotonic() + _PATIENCE
+        while _running(driver) and time.monotonic() < deadline:
+            time.sleep(0.005)
+    _end(driver)
     forks.ask(f"wait {driver}")
 
 
