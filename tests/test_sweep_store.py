@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -258,6 +259,29 @@ def test_a_full_disk_keeps_the_journal(tmp_path, whole, monkeypatch):
         assert Store(tmp_path / "a").damage() == {}
     finish(tmp_path / "a")
     assert Store(tmp_path / "a").content_hash() == whole
+
+
+def test_a_real_disk_that_is_full_keeps_the_journal_and_goes_on_when_there_is_room(tmp_path, whole):
+    script = str(Path(__file__).parent / "sweep_full_disk.py")
+    for namespace in (["--mount"], ["--mount", "--user", "--map-root-user"]):
+        command = ["unshare", *namespace, sys.executable, script, str(tmp_path)]
+        try:
+            called = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        except FileNotFoundError:
+            pytest.skip("no 'unshare' on this system: a small disk cannot be mounted")
+        if called.returncode == 0:
+            break
+    else:
+        if called.returncode == 77 or "unshare" in called.stderr:
+            pytest.skip(f"mounting a small disk is refused here: {called.stderr.strip()}")
+    assert called.returncode == 0, called.stderr
+    found = json.loads(called.stdout)
+    assert re.search("E_DISK.*No space left on device.*sweep resume", found["told"])
+    assert found["status"] == 3
+    assert 0 < found["full"]["pending"] < POINTS
+    assert found["full"]["done"] + found["full"]["failed"] + found["full"]["pending"] == POINTS
+    assert found["damaged"] == 0
+    assert found["hash"] == whole
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
