@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from sweep_worker import compute
 
-from pinnsim.sweep.engine import AbstractWork
+from pinnsim.sweep import InProcess, Report, Store, drive
+from pinnsim.sweep.engine import AbstractEngine, AbstractWork
 from pinnsim.sweep.store import QUARANTINED, Layout, Variable
 
 POINTS = 100
@@ -50,3 +51,15 @@ def layout(chunk: int = 8, points: int = POINTS, shard: tuple[int, int] = (1, 1)
 def worker_command(seconds: float = 0.0, poison: tuple[int, ...] = ()) -> list[str]:
     """Starts a worker of `Squares` that takes its time and dies of some points."""
     return [sys.executable, str(Path(__file__).parent / "sweep_worker.py"), str(seconds), *map(str, poison)]
+
+
+def begin(folder: Path, chunk: int = 8, shard: tuple[int, int] = (1, 1)) -> Store:
+    """A new store of `Squares`."""
+    return Store.create(folder, layout(chunk, shard=shard), {"campaign": "squares"})
+
+
+def finish(folder: Path, engine: AbstractEngine | None = None) -> Report:
+    """Works a store of `Squares` out."""
+    work = Squares()
+    with Store(folder).hold() as store:
+        return drive(store, work, InProcess(work) if engine is None else engine)

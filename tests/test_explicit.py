@@ -170,7 +170,7 @@ found = [jax.jit(lambda l, n=n: run_lanes(one, jnp.asarray(9.0), l, block=8, dev
 np.testing.assert_array_equal(*found)
 assert found[0].shape == (75,)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_tolerances_and_times_compile_once(batch):

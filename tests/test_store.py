@@ -302,7 +302,7 @@ def test_a_killed_writer_leaves_the_old_file_and_its_litter_goes_with_the_next_w
     store.save_arrays(path, {"k": np.full(3, 1)})
     before = path.read_bytes()
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(path)]
-    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, timeout=300)
     assert run.returncode == -signal.SIGKILL
     assert path.read_bytes() == before
     assert [entry for entry in path.parent.iterdir() if re.search(r"\.\d+\.(old\.)?tmp$", entry.name)]

@@ -163,7 +163,9 @@ def _python(root: Path, code: str, tmp_path: Path) -> subprocess.CompletedProces
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     environment["PYTHONPATH"] = str(root)
     command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code)]
-    return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
 
 
 IMPORT_EVERYTHING = """

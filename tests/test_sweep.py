@@ -123,10 +123,10 @@ def test_a_point_gives_the_same_alone_and_among_others(loaded):
 
 
 def test_processes_killed_and_resumed_give_the_same_hash(folder, whole):
-    """A real driver with two real workers: the driver is killed, then the run goes on with the other engine."""
+    """A real driver with a real worker: the driver is killed, then the run goes on with the other engine."""
     out = folder / "killed"
     line = [sys.executable, "-m", "pinnsim", "sweep", "run", str(folder / "sweep.toml"), "--out", str(out)]
-    with subprocess.Popen([*line, "--engine", "processes", "--workers", "2", "--chunk", "3"]) as driver:
+    with subprocess.Popen([*line, "--engine", "processes", "--chunk", "3"]) as driver:
         deadline = time.monotonic() + 120
         while not (out / "journal.jsonl").exists() and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

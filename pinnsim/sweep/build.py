@@ -17,8 +17,13 @@ import numpy as np
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.landscape import find_attractors, parameter
+from pinnsim.landscape.attractors import LIFETIMES, LONGER
+from pinnsim.landscape.coordinates import frozen
 from pinnsim.landscape.dosage import linear_in_dose
+from pinnsim.landscape.starts import box_points
+from pinnsim.landscape.totals import conserved
 from pinnsim.model import CellModel
+from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of
 from pinnsim.simulate import SSA, AbstractSampler, FromState, Langevin, TauLeaping
 from pinnsim.simulate.initial import Bare, Model
@@ -28,10 +33,12 @@ from pinnsim.sweep.points import Points
 from pinnsim.sweep.program import Program, compute, resolved_model, shapes
 from pinnsim.sweep.specification import QUANTITIES, Specification
 from pinnsim.sweep.store import QUARANTINED, Layout, Variable
+from pinnsim.sweep.valleys import MEANINGS, Search
 from pinnsim.treatment import Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import named_leaves, stack
 
 _LOOKED_AT = 256  # points that decide which solver is used
+_FEW = 8  # starts that show how slow the unvaried model's attractors are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +74,12 @@ class Campaign(AbstractWork):
         table, unit = kinetics.table, kinetics.time_unit
         kinds = shapes(self.program, self.points, self.specification.block)
         dims = {"end": ("species",), "trajectory": ("time", "species"), "readings": ("time", "gene")}
+        dims |= dict.fromkeys(("peak", "lowest", "mean"), ("species",))
+        dims |= {
+            "attractor_state": ("valley", "species"),
+            "attractor_share": ("valley",),
+            "attractor_rate": ("valley",),
+        }
         dims |= {"end_sd": dims["end"], "trajectory_sd": dims["trajectory"], "share": ("attractor",)}
         about = _about(unit, tuple(self.found.get("attractors", {}).get("names", ())))
         axes = " ".join(_axis_name(axis.name) for axis in self.specification.axes)
@@ -91,6 +104,8 @@ class Campaign(AbstractWork):
             coordinates["time"] = (self.specification.times, {"units": unit})
         if "share" in variables:
             coordinates["attractor"] = (self.found["attractors"]["names"], {})
+        if "attractors" in variables:
+            coordinates["valley"] = (tuple(range(self.specification.valleys)), {})
         if "readings" in variables:
             coordinates["gene"] = (table.genes, {})
         return Layout(self.points.count, self.chunk_of(chunk), variables, coordinates, shard)
@@ -159,6 +174,7 @@ def campaign(
         knobs=knobs,
         sampler=_sampler(specification),
         words=key_of(jax.random.key(specification.seed)),
+        search=None,
         cells=specification.cells,
         rest=specification.initial == "rest",
         stiff=False,
@@ -169,6 +185,11 @@ def campaign(
     known = _look_up(specification, program, points, treatments) if found is None else found
     references = jnp.asarray(known.get("attractors", {}).get("states", np.zeros((0, species))), float)
     program = dataclasses.replace(program, references=references, stiff=known["stiff"])
+    if "settle" in known:
+        idle = frozen(Perturbation.none(cell.table), np.inf)
+        starts = box_points(cell.kinetics, idle, specification.starts, None, specification.seed)
+        search = Search(jnp.asarray(starts), jnp.asarray(known["settle"], float), specification.valleys)
+        program = dataclasses.replace(program, search=search)
     return Campaign(specification, points, program, known)
 
 
@@ -195,6 +216,8 @@ def _look_up(
             "names": [f"A{k + 1}" for k in range(len(stable))],
             "states": landscape.states[stable].tolist(),
         }
+    if {"landscape", "verdict"} & set(specification.record):
+        known["settle"] = _settle(specification, kinetics)
     if known["stiff"] is None and specification.method != "ode":
         known["stiff"] = False
     if known["stiff"] is None:
@@ -205,6 +228,21 @@ def _look_up(
         states = jnp.where(jnp.isfinite(states), states, 1.0)
         known["stiff"] = starts_stiff(kinetics, program.times, acting, states, own)
     return known
+
+
+def _settle(specification: Specification, kinetics: AbstractKinetics) -> float:
+    """How long lanes of the search at a point are followed. **Raises** `E_USAGE` where totals are conserved."""
+    if len(conserved(kinetics, Perturbation.none(kinetics.table).at(jnp.zeros(())))):
+        raise PinnsimError.of(
+            "E_USAGE",
+            "The model conserves totals, which the search at every point does not hold: record 'fate' instead of "
+            "'landscape' and 'verdict'.",
+        )
+    if specification.settle is not None:
+        return specification.settle
+    found = find_attractors(kinetics, starts=min(specification.starts, _FEW), probes=0, seed=specification.seed)
+    slowest = -found.eigenvalues[found.stable][:, 0].real.max() if found.stable.any() else math.inf
+    return (1.0 + LONGER) * max(found.settle, LIFETIMES / float(slowest))
 
 
 def _checked(specification: Specification, cell: Model, members: int) -> tuple[list[Treatment], Treatment | None]:
@@ -303,5 +341,16 @@ def _about(unit: str, attractors: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         "readings": {"units": "those of the instrument"},
         "valley": {"meanings": "; ".join(attractors) + "; -1 near none of them"},
         "distance": {"units": "1", "long_name": "distance of logarithms of abundances to the nearest attractor"},
+        "peak": {"units": amount, "long_name": "largest amount at any of the times"},
+        "lowest": {"units": amount, "long_name": "smallest amount at any of the times"},
+        "mean": {"units": amount, "long_name": "mean over time"},
+        "reach": {"units": "1", "long_name": "largest distance of logarithms of abundances from the start"},
+        "shift": {"units": "1", "long_name": "distance of logarithms of abundances from the start at the last time"},
+        "attractors": {"long_name": "attractors of the point's own model under its treatment"},
+        "attractor_state": {"units": amount, "long_name": "states of attractors, that of the start first"},
+        "attractor_share": {"units": "1", "long_name": "share of the starts that flow to an attractor"},
+        "attractor_rate": {"units": f"1/{unit}", "long_name": "slowest relaxation at an attractor"},
+        "unsettled": {"units": "1", "long_name": "share of the starts that came to rest at no attractor kept"},
+        "verdict": {"meanings": MEANINGS},
         "moved": {"meanings": "1 where the end is nearer to another attractor than the start"},
     }

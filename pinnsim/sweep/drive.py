@@ -16,11 +16,15 @@ from types import FrameType
 import numpy as np
 from tqdm import tqdm
 
+from pinnsim.errors import PinnsimError
 from pinnsim.simulate import Outcome
 from pinnsim.sweep.engine import AbstractEngine, AbstractWork, Arrays, Done, Job, Lost
 from pinnsim.sweep.store import QUARANTINED, Store
 
 _KILLS = 2
+# Workers in a row that die without a point done: as long as none was ever done, and after that. Whole regions of points
+# may kill; but where every worker dies of whatever it is given, halving a million points would never end.
+_VAIN, _VAIN_LATER = 20, 200
 _EVERY = 30.0  # seconds between lines where nobody watches
 
 
@@ -73,14 +77,15 @@ def drive(store: Store, points: AbstractWork, engine: AbstractEngine, progress: 
     **Arguments:** `store`: held (`with store.hold()`); `points`: what to work out; `engine`: closed in any case.
 
     **Raises** `KeyboardInterrupt` after Ctrl-C, `E_DISK` when the disk is full (what is in the journal is kept),
-    `E_CKPT_CORRUPT` where a chunk comes out otherwise than before, and what the engine raises.
+    `E_CKPT_CORRUPT` where a chunk comes out otherwise than before, `E_SOLVER` where workers die of whatever they are
+    given, and what the engine raises.
     """
     began = time.perf_counter()
-    damaged = store.damage()
-    pending = deque(chunk for chunk in store.layout.own if chunk not in store.done or chunk in damaged)
     work = _Hands(points)
     written, computing = 0, 0.0
     try:
+        damaged = store.damage()
+        pending = deque(chunk for chunk in store.layout.own if chunk not in store.done or chunk in damaged)
         with Interrupts() as stopping, _Progress(store, len(pending), progress) as shown:
             while pending or work.busy:
                 if stopping():
@@ -117,6 +122,8 @@ class _Hands:
         self.kills: dict[Job, int] = {}
         self.quarantined: dict[int, str] = {}
         self.deaths = 0
+        self.vain = 0
+        self.fruitful = False
 
     @property
     def busy(self) -> int:
@@ -128,6 +135,7 @@ class _Hands:
 
     def done(self, result: Done) -> None:
         job = result.job
+        self.vain, self.fruitful = 0, True
         if job.chunk in self.parts:
             self.parts[job.chunk][job.start] = (job.stop, result.arrays)
 
@@ -135,6 +143,13 @@ class _Hands:
         """What to hand in again."""
         job = result.job
         self.deaths += 1
+        self.vain += 1
+        if self.vain > (_VAIN_LATER if self.fruitful else _VAIN):
+            raise PinnsimError.of(
+                "E_SOLVER",
+                f"{self.vain} workers in a row died at their work (the last: {result.reason}) and nothing was done in "
+                "between; look whether one block fits into the memory (a smaller 'block'), or take fewer workers.",
+            )
         self.kills[job] = kills = self.kills.get(job, 0) + 1
         if kills < _KILLS:
             return [job]

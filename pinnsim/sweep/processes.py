@@ -1,4 +1,8 @@
-"""Worker processes on this machine: each compiles once; one that dies is replaced, and what it held is lost."""
+"""Worker processes on this machine: each compiles once; one that dies is replaced, and what it held is lost.
+
+No wait is without an end: a worker that is not ready in time is killed, and counts as one that never began; one that
+closed its output, but lives, is killed as well.
+"""
 
 import contextlib
 import os
@@ -6,6 +10,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +20,8 @@ from pinnsim.sweep.engine import AbstractEngine, Arrays, Done, Job, Lost, Result
 from pinnsim.sweep.worker import hear
 
 _WAIT = 0.2  # seconds between looks at whether to stop
+_BEGIN = 600.0  # seconds that a worker may take to be ready: it imports, and looks the model up
+_END = 10.0  # seconds that a worker may take to end, once it said its last word or was killed
 _STILLBORN, _SLAIN = 3, 30  # workers in a row that ended, or were killed, before they were ready
 
 _Message: TypeAlias = tuple[dict[str, Any], Arrays]
@@ -31,6 +38,8 @@ class _Worker:
         )
         self.job: Job | None = None
         self.ready = False
+        self.fault = ""  # for what it was killed
+        self.begun = time.monotonic()
         self._thread = threading.Thread(target=self._listen, args=(heard,), daemon=True)
         self._thread.start()
 
@@ -38,7 +47,12 @@ class _Worker:
         source = self.process.stdout
         while source is not None and (message := hear(source)) is not None:
             heard.put((self, message))
-        self.process.wait()
+        try:
+            self.process.wait(_END)
+        except subprocess.TimeoutExpired:
+            self.fault = self.fault or "closed its output"
+            self.kill()
+            self.process.wait()
         heard.put((self, None))
 
     def give(self, job: Job) -> None:
@@ -52,10 +66,20 @@ class _Worker:
         except BrokenPipeError:
             pass
 
+    def kill(self) -> None:
+        """Kills it, and what it started: a child that holds its output would keep that open."""
+        with contextlib.suppress(OSError):
+            if os.name == "nt" or self.process.returncode is not None:
+                self.process.kill()
+            else:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     def end(self) -> None:
         """Kills it and waits for its end."""
-        self.process.kill()
-        self._thread.join()
+        self.kill()
+        self._thread.join(_END)
+        if self._thread.is_alive():
+            return  # a stream that is being read cannot be closed
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -65,13 +89,16 @@ class _Worker:
 class Processes(AbstractEngine):
     """Worker processes.
 
-    **Arguments:** `command`: starts one, which answers as `pinnsim.sweep.worker.serve` does; `workers`: how many.
+    **Arguments:** `command`: starts one, which answers as `pinnsim.sweep.worker.serve` does; `workers`: how many;
+    `begin`: seconds that one may take to be ready.
+
+    **Raises** `E_USAGE` where workers end, or are not ready in time, again and again.
     """
 
-    def __init__(self, command: Sequence[str], workers: int) -> None:
+    def __init__(self, command: Sequence[str], workers: int, begin: float | int = _BEGIN) -> None:
         if workers < 1:
             raise PinnsimError.of("E_USAGE", f"At least 1 worker is needed, but {workers} were asked for.")
-        self.command, self.workers = list(command), workers
+        self.command, self.workers, self.begin = list(command), workers, begin
         self._heard: _Heard = queue.Queue()
         self._waiting: list[Job] = []
         self._stillborn = 0
@@ -93,6 +120,7 @@ class Processes(AbstractEngine):
     def collect(self, stopping: Stopping) -> list[Result]:
         found: list[Result] = []
         while not found and not stopping():
+            self._kill_the_late()
             try:
                 worker, message = self._heard.get(timeout=_WAIT)
             except queue.Empty:
@@ -111,6 +139,12 @@ class Processes(AbstractEngine):
             if self._waiting and worker.ready and worker.job is None:
                 worker.give(self._waiting.pop(0))
 
+    def _kill_the_late(self) -> None:
+        for worker in self._staff:
+            if not worker.ready and not worker.fault and time.monotonic() - worker.begun > self.begin:
+                worker.fault = f"not ready in {self.begin:g} s"
+                worker.kill()
+
     def _after(self, worker: _Worker, message: _Message | None) -> list[Result]:
         if message is None:
             return self._replace(worker)
@@ -124,10 +158,10 @@ class Processes(AbstractEngine):
         return [Done(job, arrays, head["seconds"])] if job is not None else []
 
     def _replace(self, worker: _Worker) -> list[Result]:
-        reason = _ending(worker.process.returncode)
+        reason = worker.fault or _ending(worker.process.returncode)
         if not worker.ready:
             self._stillborn += 1
-            slain = (worker.process.returncode or 0) < 0
+            slain = (worker.process.returncode or 0) < 0 and not worker.fault
             if self._stillborn >= max(_SLAIN if slain else _STILLBORN, self.workers):
                 raise PinnsimError.of(
                     "E_USAGE",

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt32
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.landscape.coordinates import coordinates, distance, floors
+from pinnsim.landscape.coordinates import coordinates, distance, floors, frozen
 from pinnsim.landscape.system import ParameterKnob
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
@@ -36,6 +36,7 @@ from pinnsim.simulate.sampler import AbstractSampler
 from pinnsim.simulate.solve import Solution
 from pinnsim.sweep.engine import Stopped, Stopping
 from pinnsim.sweep.points import Points
+from pinnsim.sweep.valleys import RAW, Search, judged
 from pinnsim.tree import path_name, replaced
 
 NOWHERE = -1
@@ -71,6 +72,7 @@ class Program(eqx.Module):
     knobs: dict[str, ParameterKnob]
     sampler: AbstractSampler | None
     words: UInt32[Array, " 2"]
+    search: Search | None
     rest: bool = eqx.field(static=True)
     stiff: bool = eqx.field(static=True)
     moving: bool = eqx.field(static=True)
@@ -89,10 +91,14 @@ class Program(eqx.Module):
             kinetics, _ = knob.turned(kinetics, idle, lane[name])
         return eqx.tree_at(lambda m: m.kinetics, model, kinetics)
 
+    def treatment(self, lane: Lanes) -> Perturbation:
+        """What acts at a point all the time."""
+        which = lane.get("treatment", jnp.zeros((), int))
+        return jax.tree.map(lambda leaf: leaf[which], self.treatments)
+
     def perturbation(self, lane: Lanes) -> Perturbation:
         """What acts at a point."""
-        which = lane.get("treatment", jnp.zeros((), int))
-        acting = jax.tree.map(lambda leaf: leaf[which], self.treatments)
+        acting = self.treatment(lane)
         if self.zero is None or self.slope is None:
             return acting
         dose, duration = lane.get("dose", self.dose), lane.get("duration", self.duration)
@@ -128,6 +134,8 @@ class Program(eqx.Module):
             kept["trajectory"] = states
         if "readings" in self.record and isinstance(model, CellModel):
             kept["readings"] = jax.vmap(model.observation.readout)(model.kinetics.layer(states, "rna"))
+        if "summary" in self.record:
+            kept |= self.summary(begin, states)
         if "fate" in self.record:
             first, _ = self.nearest(begin)
             valley, gap = self.nearest(states[-1])
@@ -136,6 +144,21 @@ class Program(eqx.Module):
             kept["distance"] = jnp.where(done, gap, jnp.nan)
             kept["moved"] = jnp.where(done, valley != first, False).astype(jnp.int8)
         return kept
+
+    def summary(self, begin: State, states: Float[Array, "time species"]) -> Lanes:
+        """A course in a few numbers: extremes and time means of amounts, and how far it went from where it began."""
+        floor, material = floors(self.model.kinetics), self.model.kinetics.material()
+        there, here = coordinates(states, floor, material), coordinates(begin, floor, material)
+        gaps = distance(there, jnp.broadcast_to(here, there.shape))
+        spans = jnp.diff(self.times)[:, None]
+        mean = jnp.sum(0.5 * spans * (states[1:] + states[:-1]), axis=0) / (self.times[-1] - self.times[0])
+        return {
+            "peak": jnp.max(states, axis=0),
+            "lowest": jnp.min(states, axis=0),
+            "mean": mean,
+            "reach": jnp.max(gaps),
+            "shift": gaps[-1],
+        }
 
     def after_cells(self, lane: Lanes, begin: State, usable: Array, found: Solution) -> Lanes:
         """What is kept of a point with cells: means and standard deviations over those that are done."""
@@ -189,7 +212,38 @@ def run_block(program: Program, lanes: Lanes) -> Lanes:
     width = lanes_in_cache(states, equations(kinetics) if program.stiff else 0)
     shared = (kinetics, program.times, program.rtol, program.atol)
     found = run_lanes(one, shared, (own, acting, states), block=width, devices=1)
-    return jax.vmap(program.after)(lanes, states, usable, found)
+    kept = jax.vmap(program.after)(lanes, states, usable, found)
+    return kept if program.search is None else kept | _searched(program, lanes, own, states, found.states[:, -1])
+
+
+def _searched(program: Program, lanes: Lanes, own: dict[str, Array], begin: Array, end: Array) -> Lanes:
+    """Where the lanes of the search for valleys come to rest, (point, ...)."""
+    search, kinetics = program.search, program.model.kinetics
+    if search is None:
+        raise RuntimeError("no valleys are looked for")
+    pair = Rodas() if program.stiff else Tsitouras()
+    always = jax.vmap(lambda lane: frozen(program.treatment(lane), jnp.inf))(lanes)
+    starts = search.lanes(begin, end)
+    points, count = starts.shape[:2]
+
+    def one(shared: tuple, place: tuple[Array, Array]) -> Solution:
+        kinetics, times, own, always, starts, rtol, atol = shared
+        which, start = place
+        mine = {name: leaf[which] for name, leaf in own.items()}
+        acts = jax.tree.map(lambda leaf: leaf[which], always)
+        limits = Limits(rtol, atol, program.max_steps)
+        return integrate(replaced(kinetics, mine), times, acts, starts[which, start], pair, limits, False)
+
+    shared = (kinetics, search.times, own, always, starts, program.rtol, program.atol)
+    places = (jnp.repeat(jnp.arange(points), count), jnp.tile(jnp.arange(count), points))
+    width = lanes_in_cache(begin, equations(kinetics) if program.stiff else 0)
+    found = run_lanes(one, shared, places, block=width, devices=1)
+    found = jax.tree.map(lambda array: array.reshape(points, count, *array.shape[1:]), found)
+
+    def gathered(mine: dict[str, Array], acts: Perturbation, found: Solution) -> Lanes:
+        return search.gathered(replaced(kinetics, mine), acts, found)
+
+    return jax.vmap(gathered)(own, always, found)
 
 
 def _sampled(program: Program, lanes: Lanes, own: dict[str, Array], acting: Perturbation, states: Array) -> Solution:
@@ -231,10 +285,18 @@ def compute(
         values = points.values(first, last)
         inside = np.clip(places, first, last - 1) - first
         lanes = {name: _device(column[inside]) for name, column in {**values, NUMBER: np.arange(first, last)}.items()}
-        found = run_block(program, lanes)
+        found = {name: np.asarray(column) for name, column in run_block(program, lanes).items()}
         wanted = slice(first - number * block, last - number * block)
-        parts.append({name: np.asarray(column)[wanted] for name, column in found.items()})
+        parts.append(kept({name: column[wanted] for name, column in found.items()}, program))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def kept(found: Mapping[str, np.ndarray], program: Program) -> dict[str, np.ndarray]:
+    """What is kept of what a block gave: what only the host can judge is judged."""
+    plain = {name: column for name, column in found.items() if not name.startswith(RAW)}
+    if program.search is None:
+        return plain
+    return plain | judged(found, np.asarray(program.model.kinetics.material()), program.record)
 
 
 def _device(column: np.ndarray) -> Array:
@@ -247,10 +309,12 @@ def _named(kinetics: AbstractKinetics) -> dict[str, Array]:
 
 
 def shapes(program: Program, points: Points, block: int) -> Mapping[str, Any]:
-    """Shape and dtype of what is kept of a block, without working it out."""
+    """Shape and dtype of what is kept of a block, without working it out, (point, ...)."""
     lanes = {name: _device(column) for name, column in {**points.values(0, 1), NUMBER: np.arange(1)}.items()}
     lanes = jax.tree.map(lambda column: jnp.broadcast_to(column, (block,)), lanes)
-    return eqx.filter_eval_shape(functools.partial(run_block, program), lanes)
+    found = eqx.filter_eval_shape(functools.partial(run_block, program), lanes)
+    # One point of zeros shows what the host makes of it.
+    return kept({name: np.zeros((1, *kind.shape[1:]), kind.dtype) for name, kind in found.items()}, program)
 
 
 def resolved_model(model: CellModel | AbstractKinetics) -> Model:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Range = tuple[float, float, Annotated[int, Field(ge=1, le=100_000_000)]]
 Span = tuple[float, float]
-Record = Literal["end", "trajectory", "readings", "fate"]
+Record = Literal["end", "trajectory", "readings", "summary", "fate", "verdict", "landscape"]
 
 QUANTITIES = ("dose", "duration", "treatment", "member")
 _LEAF = re.compile(r"(?P<leaf>[^\[\]]+)(?:\[(?P<entry>\d+)\])?")
@@ -108,10 +108,14 @@ class Specification(_Section):
       away after `duration`.
     - `initial`: `"rest"` (the steady state under what acts since ever), `"start"` (the model's default amounts), or
       amounts by species, the others at their default.
-    - `record`: `end` states, `trajectory` at all `times`, `readings` of the instrument, `fate` (which attractor of the
-      unvaried model the end is near, and whether that is another than at the start).
+    - `record`: `end` states, `trajectory` at all `times`, `readings` of the instrument, `summary` (extremes and means
+      over `times`, and how far the cell went from where it began), `fate` (which attractor of the unvaried model the
+      end is near, and whether that is another than at the start), `landscape` (the attractors of the point's own model
+      under its treatment, at most `valleys` of them), `verdict` (whether the end, let go, returns to the valley that
+      the cell came from or goes to another one of its own landscape).
     - `threshold`: largest distance (log abundance) from an attractor that counts as settled; `starts`: of the search
-      for attractors.
+      for attractors, of the whole campaign and of every point; `settle`: how long lanes of a point's search are
+      followed (default: 4 times 12 relaxation times of the unvaried model's slowest attractor).
     - `method`: rate equations (`ode`), or `cells` cells drawn at every point by `ssa`, `langevin` (in steps of `dt`) or
       `tau-leaping`, with `size` molecules per unit of abundance; then `end` and `trajectory` are means, with standard
       deviations beside them, and `fate` is the share of cells near each attractor.
@@ -137,6 +141,8 @@ class Specification(_Section):
     dt: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.01
     threshold: Annotated[float, Field(gt=0)] = 0.1
     starts: Annotated[int, Field(ge=1, le=100_000)] = 32
+    valleys: Annotated[int, Field(ge=1, le=64)] = 8
+    settle: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     rtol: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     atol: Annotated[float, Field(gt=0)] = 1e-9
     max_steps: Annotated[int, Field(ge=1)] = 4096
@@ -159,10 +165,10 @@ class Specification(_Section):
             raise ValueError("'times' must be strictly increasing")
         if not self.push and ({"dose", "duration"} & set(names) or "dose" in self.model_fields_set):
             raise ValueError("dose and duration are those of 'push', which is not given: push = \"drive(GENE)=1\"")
-        if self.method != "ode" and "readings" in self.record:
-            raise ValueError(
-                "readings are those of rate equations: record 'end' or 'trajectory', or use method = \"ode\""
-            )
+        flows = [name for name in ("readings", "summary", "verdict", "landscape") if name in self.record]
+        if self.method != "ode" and flows:
+            told = f"{flows[0]} is" if flows[0] != "readings" else "readings are"
+            raise ValueError(f"{told} of rate equations: record 'end', 'trajectory' or 'fate', or use method = \"ode\"")
         idle = {"size", "cells", "dt"} & self.model_fields_set
         if idle - ({"size", "cells", "dt"} if self.method == "langevin" else {"size", "cells"}) or (
             self.method == "ode" and idle
@@ -174,5 +180,7 @@ class Specification(_Section):
 
     def digest(self) -> str:
         """sha256 of what it says about numbers: all but how they are cut for writing, and where the model lies."""
-        text = json.dumps(self.model_dump(mode="json", exclude={"chunk", "model"}), sort_keys=True)
+        # Without defaults: settings that are new in a later version change nothing that was begun before it.
+        given = self.model_dump(mode="json", exclude={"chunk", "model"}, exclude_defaults=True)
+        text = json.dumps(given, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -49,16 +49,31 @@ def _say(out: BinaryIO, head: dict[str, Any], arrays: Arrays | None = None) -> N
 
 
 def hear(source: IO[bytes]) -> tuple[dict[str, Any], Arrays] | None:
-    """One message of a worker with its arrays; `None` where it ended, whole messages only."""
+    """One message of a worker with its arrays; `None` where it ended, whole messages only.
+
+    What was printed before the worker spoke is passed on to the standard error.
+    """
+    while line := source.readline():
+        head = _message(line)
+        if head is not None:
+            break
+        if line.endswith(b"\n"):
+            print(line.decode(errors="replace"), end="", file=sys.stderr)
+    else:
+        return None
+    arrays = {}
+    for name, dtype, shape in head.get("arrays", ()):
+        size = np.dtype(dtype).itemsize * int(np.prod(shape))
+        data = source.read(size)
+        if len(data) != size:
+            return None
+        arrays[name] = np.frombuffer(data, dtype).reshape(shape)
+    return head, arrays
+
+
+def _message(line: bytes) -> dict[str, Any] | None:
     try:
-        head = json.loads(source.readline())
-        arrays = {}
-        for name, dtype, shape in head.get("arrays", ()):
-            size = np.dtype(dtype).itemsize * int(np.prod(shape))
-            data = source.read(size)
-            if len(data) != size:
-                return None
-            arrays[name] = np.frombuffer(data, dtype).reshape(shape)
+        head = json.loads(line)
     except ValueError:
         return None
-    return head, arrays
+    return head if isinstance(head, dict) and head.keys() & {"ready", "errors", "arrays"} else None
