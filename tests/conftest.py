@@ -50,9 +50,9 @@ def key() -> jax.Array:
 
 @pytest.fixture(autouse=True)
 def _memory_given_back() -> Iterator[None]:
-    """After a test of a second or more: compiled programs are forgotten where they hold too many maps of memory, of which
-    a process may have 65,530 (past that, compiling crashes), and what the compiler has freed goes back to the system
-    (glibc keeps it: two test processes grow to 14 GB otherwise, and stay below 6 GB so)."""
+    """After a test of a second or more: compiled programs are forgotten where they hold too many maps of memory, of
+    which a process may have 65,530 (past that, compiling crashes), and what the compiler has freed goes back to the
+    system (glibc keeps it: two test processes grew to 11 GB and more)."""
     began = time.perf_counter()
     yield
     if time.perf_counter() - began < _LONG or not Path("/proc/self/maps").exists():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -156,22 +156,23 @@ def test_a_chunk_finished_twice_must_be_the_same(tmp_path):
 # Kills
 
 
-def forked_run(folder: Path, seconds: float) -> int:
-    """A driver in a process of its own; no JAX in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
-    if child == 0:
-        try:
-            work = Squares(seconds)
-            with Store(folder).hold() as store:
-                drive(store, work, InProcess(work))
-        finally:
-            os._exit(0)
-    return child
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Callable[[str], int]]:
+    """Asks the process that forks drivers."""
+    command = [sys.executable, str(Path(__file__).parent / "sweep_driver.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def ask(line: str) -> int:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(line, file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield ask
+        process.kill()
 
 
-def test_a_driver_killed_at_any_time_loses_the_chunk_in_hand_at_most(tmp_path, whole):
+def test_a_driver_killed_at_any_time_loses_the_chunk_in_hand_at_most(tmp_path, whole, driver):
     random = np.random.default_rng(3)
     kills = 0
     for trial in range(3):
@@ -179,10 +180,10 @@ def test_a_driver_killed_at_any_time_loses_the_chunk_in_hand_at_most(tmp_path, w
         begin(folder)
         before = 0
         while before < POINTS:
-            child = forked_run(folder, 0.004)
+            child = driver(f"0.004 {folder}")
             time.sleep(random.uniform(0, 0.05))
             os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            assert driver("wait") in (0, -signal.SIGKILL)
             kills += 1
             store = Store(folder)
             counts = store.counts()
