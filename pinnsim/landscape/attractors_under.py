@@ -87,7 +87,7 @@ def attractors_under(
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
     always = as_treatment(background)
     # The first lane is the background alone: the reference, and what is left when a perturbation is lifted.
-    stacked = resolve_lanes([always, *(always + t for t in treatments)], kinetics.table)
+    stacked = resolve_lanes([always, *(always + t for t in treatments)], kinetics.table, host=True)
     programs = Settling(kinetics, stacked, time, method, batch_size)
     alone: Perturbation = jax.tree.map(lambda a: jnp.asarray(a[0]), programs.acting)
     if len(conserved(kinetics, alone.at(jnp.zeros(())))):

@@ -119,7 +119,7 @@ def decided(
     kinetics: AbstractKinetics, treatments: Sequence[Treatment], state: np.ndarray, settings: Settings
 ) -> Settings:
     """With explicit or implicit steps chosen, once for all combinations and members: one program, not two."""
-    stacked = resolve_lanes([settings.background + t for t in treatments], kinetics.table)
+    stacked = resolve_lanes([settings.background + t for t in treatments], kinetics.table, host=True)
     programs = Settling(kinetics, stacked, np.inf, settings.method, settings.batch_size)
     programs.decide(state, settings.span)
     return dataclasses.replace(settings, method=programs.method)
@@ -212,7 +212,7 @@ def _in_time(
     progress: bool,
 ) -> Balls:
     lanes = [settings.background, *(settings.background + t for t in treatments)]
-    stacked = jax.tree.map(np.asarray, resolve_lanes(lanes, kinetics.table))
+    stacked = resolve_lanes(lanes, kinetics.table, host=True)
     shape, times = (len(lanes), len(valleys)), jnp.asarray([0.0, settings.span])
     which = np.repeat(np.arange(len(lanes)), len(valleys))
     begin = np.tile(valleys, (len(lanes), 1))
