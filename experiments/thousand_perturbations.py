@@ -59,9 +59,9 @@ def network_of(plan: dict[str, Any], rng: np.random.Generator) -> Network:
     return Network(source, target, sign, np.ones(len(rows)), names, names, words, words)
 
 
-def model_of(plan: dict[str, Any], rng: np.random.Generator) -> GeneKinetics:
+def model_of(plan: dict[str, Any], rng: np.random.Generator, network: Network | None = None) -> GeneKinetics:
     """`x_i' = d_i (a_i(x) - x_i)` with promoters that are balanced between all and none of their regulators."""
-    network = network_of(plan, rng)
+    network = network_of(plan, rng) if network is None else network
     genes, target = plan["genes"], np.asarray(network.target)
     rate = 0.3 * np.exp(0.3 * rng.standard_normal(genes))
     known = LogNormal(jnp.asarray(rate), jnp.full(genes, 0.3))

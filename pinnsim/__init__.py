@@ -21,6 +21,7 @@ _MODULES = (
     "plot",
     "reprogramming",
     "score",
+    "screen",
     "shelf",
     "simulate",
     "sweep",

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("simulate",),
     ("fit", "score", "operator"),
     ("landscape",),
-    ("sweep", "design", "reprogramming"),
+    ("sweep", "design", "reprogramming", "screen"),
     (
         *(
             "formats",

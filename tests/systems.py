@@ -143,6 +143,21 @@ def toggle(a: float = 10.0, n: float = 2.0) -> GeneKinetics:
     return ring(("u", "v"), a, n)
 
 
+def roots(fu: float, fv: float, drive: float, loss: float) -> np.ndarray:
+    """Stable rest states of u' = fu a / (1 + v^2) + drive - u, v' = fv a / (1 + u^2) - loss v, a = 10, by one
+    polynomial in u.
+
+    With q = 1 + u^2 and v = b / q, b = fv a / loss: (u - drive) (q^2 + b^2) = fu a q^2.
+    """
+    a = 10.0
+    q, b = np.polynomial.Polynomial([1.0, 0.0, 1.0]), fv * a / loss
+    whole = np.polynomial.Polynomial([-drive, 1.0]) * (q**2 + b**2) - fu * a * q**2
+    u = np.sort(whole.roots()[np.abs(whole.roots().imag) < 1e-7].real)
+    v = b / (1 + u**2)
+    slope = (-2 * v * fu * a / (1 + v**2) ** 2) * (-2 * u * fv * a / (1 + u**2) ** 2)
+    return np.stack([u, v], axis=1)[slope < loss]
+
+
 class Parabola(AbstractKinetics):
     """`x' = x^2 + offset`: two fixed points for a negative offset; only the ghost of one for a positive offset."""
 

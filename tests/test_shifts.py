@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from systems import ring
+from systems import ring, roots
 
 from pinnsim import shelf
 from pinnsim.dynamics.textbook import double_well
@@ -33,19 +33,6 @@ def reference(toggle) -> Attractors:
 @pytest.fixture(scope="module")
 def shifts(toggle, reference):
     return run(toggle, PUSHES, reference=reference)
-
-
-def roots(fu: float, fv: float, drive: float, loss: float) -> np.ndarray:
-    """Stable rest states of u' = fu A / (1 + v^2) + drive - u, v' = fv A / (1 + u^2) - loss v, by one polynomial in u.
-
-    With q = 1 + u^2 and v = b / q, b = fv A / loss: (u - drive) (q^2 + b^2) = fu A q^2.
-    """
-    q, b = np.polynomial.Polynomial([1.0, 0.0, 1.0]), fv * A / loss
-    whole = np.polynomial.Polynomial([-drive, 1.0]) * (q**2 + b**2) - fu * A * q**2
-    u = np.sort(whole.roots()[np.abs(whole.roots().imag) < 1e-7].real)
-    v = b / (1 + u**2)
-    slope = (-2 * v * fu * A / (1 + v**2) ** 2) * (-2 * u * fv * A / (1 + u**2) ** 2)
-    return np.stack([u, v], axis=1)[slope < loss]
 
 
 def test_every_valley_is_where_the_polynomial_says(shifts):

@@ -21,6 +21,7 @@ from pinnsim.cli.others import demo, doctor, experiment
 from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
+from pinnsim.cli.screen import screen
 from pinnsim.cli.simulate import simulate
 from pinnsim.cli.sweep import app as sweep
 from pinnsim.errors import DATA, PinnsimError
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, init, check, fit, score, simulate, push, report, doctor, experiment, schema):
+for verb in (demo, init, check, fit, score, simulate, push, screen, report, doctor, experiment, schema):
     app.command()(verb)
 app.add_typer(sweep, name="sweep")
 

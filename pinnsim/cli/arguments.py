@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from pinnsim.data import Dataset
+    from pinnsim.dynamics.kinetics import AbstractKinetics
     from pinnsim.formats.bundle import Bundle
     from pinnsim.formats.reaction_system import StoredSystem
     from pinnsim.project import Project
@@ -92,6 +93,16 @@ def read_system(name: str) -> "StoredSystem | None":
             return None
         place = shelf.path(name)
     return load_system(place) if holds_system(place) else None
+
+
+def read_members(name: str) -> "list[AbstractKinetics]":
+    """The equations of a reaction system, or of all members of a bundle, the best first."""
+    from pinnsim.parameter import resolve
+
+    system = read_system(name)
+    if system is not None:
+        return [resolve(system.system)]
+    return [resolve(member.kinetics) for member in read_model(name).models]
 
 
 def read_data(name: str) -> "Dataset":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import ProgressBar, check_folder, read_model, read_system, read_times
+from pinnsim.cli.arguments import ProgressBar, check_folder, read_members, read_times
 from pinnsim.cli.methods import SAMPLED, Method, Settings, counting
 from pinnsim.cli.output import highest, show_table
 from pinnsim.cli.simulate import Members
@@ -89,7 +89,7 @@ def push(
                 problems.absorb(error)
     for path in (out, *([] if picture is None else [picture])):
         check_folder(path.parent)
-    chosen = _models(model)
+    chosen = read_members(model)
     kinetics = chosen[0]
     found = find_attractors(kinetics, starts=_STARTS, totals=kinetics.default_state())
     rows = [
@@ -134,16 +134,6 @@ def push(
 
         save(fate_map_panel(cells_of, ensemble, dose_label=f"dose of {template}", simulated=True), picture)
         typer.echo(f"Written: {picture}")
-
-
-def _models(name: str) -> "list[AbstractKinetics]":
-    """The equations of a reaction system, or of all members of a bundle, the best first."""
-    from pinnsim.parameter import resolve
-
-    system = read_system(name)
-    if system is not None:
-        return [resolve(system.system)]
-    return [resolve(member.kinetics) for member in read_model(name).models]
 
 
 def _start(kinetics: "AbstractKinetics", found: "Attractors", asked: str | None, template: str, settle: float) -> str:

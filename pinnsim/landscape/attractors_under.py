@@ -52,6 +52,7 @@ def attractors_under(
     tolerance: float | int = 1e-6,
     method: ODE | None = None,
     batch_size: int = 1024,
+    lift: bool = True,
     progress: bool = True,
 ) -> Shifts:
     """The attractors under each of many perturbations that last, each with its shift from the unperturbed valley.
@@ -65,7 +66,7 @@ def attractors_under(
     lanes are followed, in the model's time unit (default: 7 relaxation times of the slowest reference attractor; what
     is late goes on for 3 times as long, and once more); `tolerance`: relative, two points closer than this are one;
     `seed`: of the Sobol points; `method`: default `ODE(rtol=1e-6)`; `batch_size`: lanes (perturbation x start) at a
-    time, which bounds the memory.
+    time, which bounds the memory; `lift`: whether every ball is let go afterwards (if not, `lifted` is -1).
 
     Good values: 16 starts find a valley that fills a sixth of the box or more (95 %), 64 one of a twentieth.
 
@@ -86,7 +87,7 @@ def attractors_under(
     method = ODE(rtol=1e-6, atol=1e-9, max_steps=16384) if method is None else method
     always = as_treatment(background)
     # The first lane is the background alone: the reference, and what is left when a perturbation is lifted.
-    stacked = resolve_lanes([always, *(always + t for t in treatments)], kinetics.table)
+    stacked = resolve_lanes([always, *(always + t for t in treatments)], kinetics.table, host=True)
     programs = Settling(kinetics, stacked, time, method, batch_size)
     alone: Perturbation = jax.tree.map(lambda a: jnp.asarray(a[0]), programs.acting)
     if len(conserved(kinetics, alone.at(jnp.zeros(())))):
@@ -107,7 +108,7 @@ def attractors_under(
     with Problems() as problems:
         if not len(begin):
             problems.add("E_USAGE", "The reference has no attractor and there are no `starts`; set them to 16 or more.")
-    span = _span(reference) if settle is None else float(settle)
+    span = default_span(reference) if settle is None else float(settle)
     programs.decide(begin[0], span)
     parts, block = [], max(1, _BLOCK * batch_size // len(begin))
     lanes = len(labels) * len(begin)
@@ -133,13 +134,13 @@ def attractors_under(
         residual=residual,
         leading=leading,
         arrivals=arrivals,
-        lifted=_lifted(programs, valleys, states_, span),
+        lifted=_lifted(programs, valleys, states_, span) if lift else np.full(len(states_), -1),
         home=balls,
         fate=fate,
         motion=motion,
         log_states=programs.coordinates(states_) / np.log(2.0),
         log_reference=programs.coordinates(valleys) / np.log(2.0),
-        edited=_edited(kinetics, programs.acting)[1:],
+        edited=edited_species(kinetics, programs.acting)[1:],
         seconds=clock.perf_counter() - began,
         time_unit=kinetics.time_unit,
     )
@@ -179,7 +180,7 @@ def _labelled(
     return tuple(map(str, treatments)), treatments
 
 
-def _span(reference: Attractors) -> float:
+def default_span(reference: Attractors) -> float:
     """How long lanes are followed: so many relaxation times of the slowest valley."""
     leading = reference.eigenvalues[reference.stable]
     return _LIFETIMES / float(-leading[:, 0].real.max()) if leading.size else reference.settle
@@ -225,11 +226,14 @@ def _lifted(programs: Settling, valleys: np.ndarray, states: np.ndarray, span: f
     return found
 
 
-def _edited(kinetics: AbstractKinetics, acting: Perturbation) -> np.ndarray:
-    """The species of genes on which each perturbation acts, (perturbation, species)."""
+def edited_species(kinetics: AbstractKinetics, acting: Perturbation) -> np.ndarray:
+    """The species of genes on which each perturbation acts, in any phase, (perturbation, species).
+
+    **Arguments:** `acting`: arrays on the host, with a leading perturbation axis.
+    """
     changes = kinetics.stoichiometry() != 0
-    touched = (acting.hold[:, 0] > 0) | (acting.drive[:, 0] != 0) | (acting.activity[:, 0] != 1)
-    touched = touched | ((acting.factor[:, 0] != 1).astype(int) @ changes.T.astype(int) > 0)
+    touched = ((acting.hold > 0) | (acting.drive != 0) | (acting.activity != 1)).any(axis=1)
+    touched = touched | ((acting.factor != 1).any(axis=1).astype(int) @ changes.T.astype(int) > 0)
     owners = [name.rpartition(".")[0] or name for name in kinetics.table.species]
     same = np.array([[a == b for b in owners] for a in owners])
     return (touched.astype(int) @ same.astype(int)) > 0

@@ -11,7 +11,7 @@ everything cancels. `frozen` makes of any treatment what it does at one moment, 
 fixed points are meant.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,17 @@ def coordinates(
     shape = states.shape
     floor, material = jnp.broadcast_to(floor, shape), jnp.broadcast_to(material, shape)
     return jnp.where(material, jnp.log(jnp.where(material, jnp.maximum(states, 0.0) + floor, 1.0)), states)
+
+
+def host_coordinates(kinetics: AbstractKinetics) -> Callable[[np.ndarray], np.ndarray]:
+    """`coordinates` on the host: z of any number of states, (..., species), without a compilation."""
+    material, floor = np.asarray(kinetics.material()), np.asarray(floors(kinetics))
+
+    def place(states: np.ndarray) -> np.ndarray:
+        logarithm = np.log(np.where(material, np.maximum(states, 0.0) + floor, 1.0))
+        return np.where(material, logarithm, states)
+
+    return place
 
 
 def distance(a: Float[Array, "*lanes species"], b: Float[Array, "*lanes species"]) -> Float[Array, "*lanes"]:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Float
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.landscape.attractors import ARRIVED, CYCLE, FAILED, LIFETIMES, LONGER, MOVING, SETTLED, WINDOW, goes_round
-from pinnsim.landscape.coordinates import coordinates, floors, frozen
+from pinnsim.landscape.coordinates import coordinates, floors, frozen, host_coordinates
 from pinnsim.landscape.fixed_points import classify, gap, polish_lanes
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar
@@ -62,7 +62,7 @@ class Settling:
         self, kinetics: AbstractKinetics, perturbations: Perturbation, time: float, method: ODE, size: int
     ) -> None:
         self.kinetics, self.size, self.method = kinetics, size, method
-        self.material, self.floor = np.asarray(kinetics.material()), np.asarray(floors(kinetics))
+        self.material, self._place = np.asarray(kinetics.material()), host_coordinates(kinetics)
         # On the host: rows are picked for every chunk, and picking on the device would be a program per number of rows.
         self.acting: Perturbation = jax.tree.map(np.asarray, perturbations)
         which = np.arange(len(self.acting.start))
@@ -167,9 +167,8 @@ class Settling:
         return np.sqrt(np.mean((self.coordinates(a) - self.coordinates(b)) ** 2, axis=-1))
 
     def coordinates(self, states: np.ndarray) -> np.ndarray:
-        """As `pinnsim.landscape.coordinates.coordinates`, on the host: any number of states without a compilation."""
-        logarithm = np.log(np.where(self.material, np.maximum(states, 0.0) + self.floor, 1.0))
-        return np.where(self.material, logarithm, states)
+        """Coordinates of states, (..., species), on the host."""
+        return self._place(states)
 
     def _arrive(self, found: Rest, which: np.ndarray, ends: np.ndarray, still: np.ndarray) -> None:
         """Enters the lanes that are near a certified stable point."""

@@ -15,6 +15,7 @@ from pinnsim.plot.perturbations import knockout_heatmap
 from pinnsim.plot.phase import plane_portrait
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
+from pinnsim.plot.screen import ranked_intervals, synergy_map
 from pinnsim.plot.style import save
 from pinnsim.plot.trajectories import fit_panels, pulse_panel
 from pinnsim.plot.uncertainty import profile_panels, rank_histograms, spectrum_panel
@@ -44,10 +45,12 @@ __all__ = [
     "push_gif",
     "rank_histograms",
     "ranked_bars",
+    "ranked_intervals",
     "reprogramming_panels",
     "save",
     "score_bars",
     "spectrum_panel",
+    "synergy_map",
     "training_history",
     "write_html",
 ]

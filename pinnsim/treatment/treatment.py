@@ -117,8 +117,12 @@ def as_treatment(given: Treatment | str) -> Treatment:
     return Treatment.parse(given) if isinstance(given, str) else given
 
 
-def resolve_lanes(treatments: Sequence[Treatment], table: Table, phases: int | None = None) -> Perturbation:
+def resolve_lanes(
+    treatments: Sequence[Treatment], table: Table, phases: int | None = None, *, host: bool = False
+) -> Perturbation:
     """The batch of many treatments, a leading lane axis before the phases, padded to the longest (at least `phases`).
+
+    **Arguments:** `host`: leaves the arrays on the host, for those who take lanes from them in chunks of one size.
 
     **Raises** what `Treatment.resolve` raises, for the first treatment at fault.
     """
@@ -126,5 +130,5 @@ def resolve_lanes(treatments: Sequence[Treatment], table: Table, phases: int | N
     # Treatments of a sweep repeat, and device arrays cost more than host arrays: each is resolved once, on the host.
     resolved = {treatment: treatment._arrays(table, longest) for treatment in dict.fromkeys(treatments)}
     one = Perturbation.none(table, longest)
-    lanes = [jnp.asarray(np.stack([resolved[t][f.name] for t in treatments])) for f in dataclasses.fields(Perturbation)]
-    return jax.tree.unflatten(jax.tree.structure(one), lanes)
+    lanes = [np.stack([resolved[t][f.name] for t in treatments]) for f in dataclasses.fields(Perturbation)]
+    return jax.tree.unflatten(jax.tree.structure(one), lanes if host else [jnp.asarray(leaf) for leaf in lanes])
