@@ -24,7 +24,7 @@ from pinnsim.formats.bundle import load_model
 from pinnsim.project import load_project
 from pinnsim.simulate import ODE
 
-VERBS = ("demo", "fit", "score", "simulate", "push", "screen", "report", "doctor", "experiment")
+VERBS = ("demo", "fit", "score", "simulate", "landscape", "push", "screen", "report", "doctor", "experiment")
 HEAVY = ("jax", "equinox", "numpy", "pandas", "xarray", "matplotlib", "pydantic", "rich")
 COMMANDS = typer.main.get_command(app)
 

@@ -17,6 +17,7 @@ from pinnsim import __version__
 from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
 from pinnsim.cli.fit import fit
+from pinnsim.cli.landscape import landscape
 from pinnsim.cli.others import demo, doctor, experiment
 from pinnsim.cli.push import push
 from pinnsim.cli.report import report
@@ -38,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, init, check, fit, score, simulate, push, screen, report, doctor, experiment, schema):
+for verb in (demo, init, check, fit, score, simulate, landscape, push, screen, report, doctor, experiment, schema):
     app.command()(verb)
 app.add_typer(sweep, name="sweep")
 
