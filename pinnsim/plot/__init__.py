@@ -16,6 +16,7 @@ from pinnsim.plot.phase import plane_portrait
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.style import save
+from pinnsim.plot.sweep import sweep_map
 from pinnsim.plot.trajectories import fit_panels, pulse_panel
 from pinnsim.plot.uncertainty import profile_panels, rank_histograms, spectrum_panel
 
@@ -48,6 +49,7 @@ __all__ = [
     "save",
     "score_bars",
     "spectrum_panel",
+    "sweep_map",
     "training_history",
     "write_html",
 ]
