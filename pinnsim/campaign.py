@@ -8,28 +8,39 @@
 """
 
 import json
+import math
 import sys
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pinnsim import shelf
-from pinnsim.errors import PinnsimError, did_you_mean
+from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.formats.bundle import load_model
 from pinnsim.formats.reaction_system import holds_system, load_system
 from pinnsim.formats.toml import read_config
 from pinnsim.session import start
 from pinnsim.sweep import AbstractEngine, Campaign, InProcess, Processes, Report, Specification, Store, campaign, drive
+from pinnsim.sweep.devices import accelerators, environments
 from pinnsim.sweep.plan import plan
 
 ENGINES = ("in-process", "processes", "dask")
 Specified: TypeAlias = Specification | str | Path
 
 
-def read_specification(path: str | Path) -> Specification:
-    """A campaign's file; a model that is a path is meant from the file's folder. **Raises** `E_CONFIG_...`."""
-    specification = read_config(path, Specification)
-    beside = Path(path).parent / specification.model
-    if beside.exists():
+def read_specification(path: str | Path, model: str = "") -> Specification:
+    """A campaign's file, or one that comes with pinnsim by its name; a model that is a path is meant from the file's
+    folder.
+
+    **Arguments:** `model`: in place of the file's. **Raises** `E_CONFIG_...`, `E_EXPERIMENT_UNKNOWN`.
+    """
+    place = Path(path)
+    if not place.exists() and place.name == str(path) and not place.suffix:
+        place = shelf.campaign_path(str(path))
+    specification = read_config(place, Specification)
+    beside = place.parent / specification.model
+    if model:
+        specification = specification.model_copy(update={"model": model})
+    elif beside.exists():
         specification = specification.model_copy(update={"model": str(beside)})
     return specification
 
@@ -43,6 +54,12 @@ def load_campaign(specification: Specified, found: dict | None = None) -> Campai
     place = Path(given.model)
     if place.exists():
         given = given.model_copy(update={"model": str(place.resolve())})
+    elif place.name != given.model:
+        raise PinnsimError.of(
+            "E_MODEL_UNKNOWN",
+            f"there is no model '{given.model}' here; 'pinnsim demo' writes demo/model, 'pinnsim fit' another, and "
+            "--model says where it is.",
+        )
     else:
         place = shelf.path(given.model)
     if place.suffix == ".toml" or holds_system(place):
@@ -76,12 +93,17 @@ def run(
     chunk: int | None = None,
     shard: tuple[int, int] = (1, 1),
     progress: bool = False,
+    queue: str = "",
+    job: str = "",
+    devices: int = 1,
 ) -> Report:
     """Begins a campaign and works until it is done.
 
     **Arguments:** `engine`: `in-process`, `processes` or `dask`; `workers`: how many processes; `address`: of a Dask
     scheduler (none: a cluster on this machine); `chunk`: points per chunk, instead of the specification's; `shard`:
-    (which, of how many), from 1.
+    (which, of how many), from 1; `queue`: a batch queue whose jobs are Dask's workers, see `pinnsim.sweep.queues`, and
+    `job`: what each asks for ("memory=8GB,walltime=02:00:00"); `devices`: of this process, over which points are
+    spread. With several accelerators, each of the `processes` has its own.
 
     **Raises** what `load_campaign` and `sweep.drive` raise; `E_DISK` before the start where there is no room.
     """
@@ -92,15 +114,24 @@ def run(
     layout = loaded.layout(chunk, shard)
     plan(loaded, out, layout, trial=False).check(Path(out))
     store = Store.create(out, layout, loaded.about())
-    return _driven(store, loaded, engine, workers, address, progress)
+    return _driven(store, loaded.spread(devices), _Where(engine, workers, address, queue, job), progress)
 
 
 def resume(
-    out: str | Path, *, engine: str = "in-process", workers: int = 1, address: str = "", progress: bool = False
+    out: str | Path,
+    *,
+    engine: str = "in-process",
+    workers: int = 1,
+    address: str = "",
+    progress: bool = False,
+    queue: str = "",
+    job: str = "",
+    devices: int = 1,
 ) -> Report:
     """Goes on with a campaign: what is pending, and what is damaged. **Raises** as `run`, and what `Store` raises."""
     store = Store(out)
-    return _driven(store, of_store(store), engine, workers, address, progress)
+    where = _Where(engine, workers, address, queue, job)
+    return _driven(store, of_store(store).spread(devices), where, progress)
 
 
 def worker_command(folder: str | Path) -> list[str]:
@@ -108,24 +139,52 @@ def worker_command(folder: str | Path) -> list[str]:
     return [sys.executable, "-m", "pinnsim", "sweep", "worker", str(Path(folder).resolve())]
 
 
-def _driven(store: Store, loaded: Campaign, engine: str, workers: int, address: str, progress: bool) -> Report:
+class _Where(NamedTuple):
+    """Where points are worked out, as `run` says it."""
+
+    engine: str
+    workers: int
+    address: str
+    queue: str
+    job: str
+
+    def check(self, devices: int) -> None:
+        """Raises all that does not go together. **Arguments:** `devices`: over which points are spread."""
+        with Problems() as problems:
+            if self.engine not in ENGINES:
+                near = did_you_mean(self.engine, ENGINES)
+                problems.add("E_USAGE", f"no engine '{self.engine}'{near}; there are {', '.join(ENGINES)}.")
+            if self.workers < 1:
+                problems.add("E_USAGE", f"At least 1 worker is needed, but {self.workers} were asked for.")
+            if (self.queue or self.address) and self.engine != "dask":
+                problems.add("E_USAGE", "Job queues and schedulers are Dask's: use engine 'dask' with them.")
+            if self.queue and self.address:
+                problems.add("E_USAGE", "Give the address of a scheduler or a job queue for workers, not both.")
+            if self.job and not self.queue:
+                problems.add("E_USAGE", "What a job asks for goes with a job queue, such as 'slurm'.")
+            if devices > 1 and self.engine != "in-process":
+                problems.add("E_USAGE", "Points are spread over devices of one process: use engine 'in-process'.")
+
+
+def _driven(store: Store, loaded: Campaign, where: _Where, progress: bool) -> Report:
     with store.hold():
-        return drive(store, loaded, _engine(engine, store, loaded, workers, address), progress)
+        return drive(store, loaded, _engine(where, store, loaded), progress)
 
 
-def _engine(name: str, store: Store, loaded: Campaign, workers: int, address: str) -> AbstractEngine:
-    if name not in ENGINES:
-        raise PinnsimError.of(
-            "E_USAGE", f"no engine '{name}'{did_you_mean(name, ENGINES)}; there are {', '.join(ENGINES)}."
-        )
-    if workers < 1:
-        raise PinnsimError.of("E_USAGE", f"At least 1 worker is needed, but {workers} were asked for.")
+def _engine(where: _Where, store: Store, loaded: Campaign) -> AbstractEngine:
+    where.check(loaded.program.devices)
+    name, workers = where.engine, where.workers
     if name == "processes":
-        return Processes(worker_command(store.folder), workers)
+        own = environments(workers, accelerators())
+        return Processes(worker_command(store.folder), workers, environments=own)
     if name == "dask":
-        from pinnsim.sweep.cluster import Cluster
+        from pinnsim.sweep.cluster import PATIENCE, Cluster
+        from pinnsim.sweep.queues import queue_cluster, settings_of
 
-        return Cluster(distant, _texts(loaded), workers, address)
+        # A job may wait in its queue for as long as it has to: Ctrl-C ends a run that waits too long.
+        patience = math.inf if where.queue else PATIENCE
+        jobs = queue_cluster(where.queue, PATIENCE, settings_of(where.job)) if where.queue else None
+        return Cluster(distant, _texts(loaded), workers, where.address, patience, jobs)
     return InProcess(loaded)
 
 

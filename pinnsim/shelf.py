@@ -67,6 +67,23 @@ def experiment_path(name: str) -> Path:
     return _folder("experiments") / f"{name}.py"
 
 
+def campaigns() -> dict[str, str]:
+    """Campaigns to begin from: name -> first line of the file."""
+    files = sorted((_folder("experiments") / "sweeps").glob("*.toml"))
+    return {file.stem: _headline(file) for file in files}
+
+
+def campaign_path(name: str) -> Path:
+    """The file of a campaign. **Raises:** `E_EXPERIMENT_UNKNOWN`."""
+    known = campaigns()
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "none are installed"
+        raise PinnsimError.of(
+            "E_EXPERIMENT_UNKNOWN", f"no campaign's file and no campaign '{name}'{did_you_mean(name, known)}; {there}."
+        )
+    return _folder("experiments") / "sweeps" / f"{name}.toml"
+
+
 def _folder(what: str) -> Path:
     """Where `models` or `experiments` lie; in an install without either, a folder that does not exist."""
     inside, beside = _PACKAGE / "_share" / what, _PACKAGE.parent / what

@@ -2,6 +2,7 @@
 
 import enum
 import math
+import os
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,13 @@ class Engine(enum.StrEnum):
     DASK = "dask"
 
 
-_Spec = Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="The campaign's file.", show_default=False)]
+_Spec = Annotated[
+    Path,
+    typer.Argument(metavar="SWEEP", help="The campaign's file, or 'toggle' or 'demo', which come with pinnsim.",
+                   show_default=False),
+]  # fmt: skip
+_Model = Annotated[str, typer.Option("--model", metavar="MODEL", help="Another model than the file's.")]
+_Show = Annotated[str, typer.Option("--show", metavar="WHAT", help="What is drawn, such as shift or end[ccpA.mrna].")]
 _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The campaign's folder.", show_default=False)]
 _Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The campaign's folder.", show_default=False)]
 _Engine = Annotated[Engine, typer.Option("--engine", help="This process, worker processes, or a Dask cluster.")]
@@ -34,12 +41,19 @@ _Workers = Annotated[int, typer.Option("--workers", "-n", min=1, help="How many 
 _Address = Annotated[
     str, typer.Option("--address", metavar="HOST:PORT", help="A Dask scheduler; none: a cluster on this machine.")
 ]
+_Queue = Annotated[
+    str, typer.Option("--jobqueue", metavar="NAME", help="Dask's workers are jobs of: slurm, pbs, sge, lsf, oar, ...")
+]
+_Job = Annotated[str, typer.Option("--job", metavar="K=V,...", help="What a job asks for: memory=8GB,...")]
+_Devices = Annotated[int, typer.Option("--devices", min=1, help="Devices that this process spreads points over.")]
 _Chunk = Annotated[int | None, typer.Option("--chunk", min=1, help="Points written at a time.", show_default=False)]
 _Shard = Annotated[str, typer.Option("--shard", metavar="I/N", help="Only each N-th chunk, from the I-th.")]
 
 app = typer.Typer(
     help="Work out many points of a model, in one folder that survives anything.\n\n"
     "\b\nExamples:\n"
+    "  pinnsim sweep run toggle --out out/toggle --picture out/toggle.png\n"
+    "  pinnsim sweep init sweep.toml\n"
     "  pinnsim sweep plan sweep.toml\n"
     "  pinnsim sweep run sweep.toml --out out/sweep --engine processes --workers 4\n"
     "  pinnsim sweep resume out/sweep",
@@ -50,11 +64,36 @@ app = typer.Typer(
 
 
 @app.command()
+def init(
+    file: Annotated[Path, typer.Argument(metavar="SWEEP.toml", help="A new file.", show_default=False)],
+    example: Annotated[str, typer.Option("--from", metavar="NAME", help="Which one: toggle or demo.")] = "toggle",
+) -> None:
+    """Write a campaign's file to begin from: a commented example that runs as it is.
+
+    \b
+    Examples:
+      pinnsim sweep init sweep.toml
+      pinnsim sweep run sweep.toml --out out/sweep --engine processes --workers 2
+    """
+    from pinnsim import shelf
+    from pinnsim.sweep.journal import disk_errors
+
+    text = shelf.campaign_path(example).read_bytes()
+    if file.exists():
+        raise PinnsimError.of("E_USAGE", f"'{file}' is there already; name a new file.")
+    with disk_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text)
+    typer.echo(f"Written: {file}\nNext: pinnsim sweep run {file} --out out/{file.stem} --picture out/{file.stem}.png")
+
+
+@app.command()
 def plan(
     spec: _Spec,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where it would go.")] = Path("."),
     chunk: _Chunk = None,
     shard: _Shard = "1/1",
+    model: _Model = "",
 ) -> None:
     """Show what a campaign would take: points, chunks, disk and time.
 
@@ -63,10 +102,10 @@ def plan(
       pinnsim sweep plan sweep.toml
     """
     start()
-    from pinnsim.campaign import load_campaign
+    from pinnsim.campaign import load_campaign, read_specification
     from pinnsim.sweep import plan
 
-    loaded = load_campaign(spec)
+    loaded = load_campaign(read_specification(spec, model))
     found = plan(loaded, out, loaded.layout(chunk, _shard(shard)))
     _show_plan(found)
     found.check(out)
@@ -79,8 +118,16 @@ def run(
     engine: _Engine = Engine.IN_PROCESS,
     workers: _Workers = 1,
     address: _Address = "",
+    jobqueue: _Queue = "",
+    job: _Job = "",
+    devices: _Devices = 1,
     chunk: _Chunk = None,
     shard: _Shard = "1/1",
+    model: _Model = "",
+    picture: Annotated[
+        Path | None, typer.Option("--picture", metavar="PNG", help="Draw a map in the end.", show_default=False)
+    ] = None,
+    show: _Show = "",
     progress: ProgressBar = True,
 ) -> None:
     """Begin a campaign and work until it is done.
@@ -88,22 +135,47 @@ def run(
     \b
     Examples:
       pinnsim sweep run sweep.toml --out out/sweep
+      pinnsim sweep run demo --out out/demo --picture out/demo.png
       pinnsim sweep run sweep.toml --out out/part2 --shard 2/3
       pinnsim sweep run sweep.toml --out out/sweep --engine dask --address 10.0.0.1:8786
+      pinnsim sweep run sweep.toml --out out/sweep --engine dask --jobqueue slurm --workers 32 --job walltime=02:00:00
     """
     part = _shard(shard)
     check_folder(out)
+    if engine != Engine.IN_PROCESS:
+        # Accelerators are for the workers: this process must not take their memory.
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     start()
     from pinnsim import campaign
     from pinnsim.sweep import plan
 
-    loaded = campaign.load_campaign(spec)
+    loaded = campaign.load_campaign(campaign.read_specification(spec, model))
     # A trial is for the process that will do the work: a point that kills its worker must not kill this one.
     _show_plan(plan(loaded, out, loaded.layout(chunk, part), trial=engine == Engine.IN_PROCESS))
     report = campaign.run(
-        loaded, out, engine=engine.value, workers=workers, address=address, chunk=chunk, shard=part, progress=progress
-    )
+        loaded, out, engine=engine.value, workers=workers, address=address, chunk=chunk, shard=part, progress=progress,
+        queue=jobqueue, job=job, devices=devices,
+    )  # fmt: skip
+    if picture is not None:
+        _draw(out, picture, show)
     _show_report(report, out)
+
+
+@app.command()
+def picture(
+    folder: _Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="PNG", help="The picture.", show_default=False)],
+    show: _Show = "",
+    x: Annotated[str, typer.Option("--x", metavar="AXIS", help="The axis across.")] = "dose",
+    y: Annotated[str, typer.Option("--y", metavar="AXIS", help="The axis up.")] = "duration",
+) -> None:
+    """Draw a campaign as maps over two of its axes, a panel for each value of the others.
+
+    \b
+    Examples:
+      pinnsim sweep picture out/demo --out reach.png --show reach
+    """
+    _draw(folder, out, show, x, y)
 
 
 @app.command()
@@ -112,6 +184,9 @@ def resume(
     engine: _Engine = Engine.IN_PROCESS,
     workers: _Workers = 1,
     address: _Address = "",
+    jobqueue: _Queue = "",
+    job: _Job = "",
+    devices: _Devices = 1,
     progress: ProgressBar = True,
 ) -> None:
     """Go on with a campaign after anything: what is pending or damaged is worked out.
@@ -123,7 +198,10 @@ def resume(
     start()
     from pinnsim import campaign
 
-    report = campaign.resume(folder, engine=engine.value, workers=workers, address=address, progress=progress)
+    report = campaign.resume(
+        folder, engine=engine.value, workers=workers, address=address, progress=progress, queue=jobqueue, job=job,
+        devices=devices,
+    )  # fmt: skip
     _show_report(report, folder)
 
 
@@ -188,6 +266,18 @@ def worker(folder: _Folder) -> None:
     from pinnsim.sweep import Store, serve
 
     serve(lambda: of_store(Store(folder)).compute)
+
+
+def _draw(folder: Path, path: Path, show: str, x: str = "dose", y: str = "duration") -> None:
+    from pinnsim.plot import save, sweep_map
+    from pinnsim.sweep import Store
+    from pinnsim.sweep.journal import disk_errors
+
+    drawn = sweep_map(Store(folder).to_xarray(), show, x=x, y=y)
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(drawn, path)
+    typer.echo(f"Written: {path}")
 
 
 def _shard(text: str) -> tuple[int, int]:

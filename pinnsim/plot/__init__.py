@@ -17,6 +17,7 @@ from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.screen import ranked_intervals, synergy_map
 from pinnsim.plot.style import save
+from pinnsim.plot.sweep import sweep_map
 from pinnsim.plot.trajectories import fit_panels, pulse_panel
 from pinnsim.plot.uncertainty import profile_panels, rank_histograms, spectrum_panel
 
@@ -50,6 +51,7 @@ __all__ = [
     "save",
     "score_bars",
     "spectrum_panel",
+    "sweep_map",
     "synergy_map",
     "training_history",
     "write_html",

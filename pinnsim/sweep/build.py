@@ -28,9 +28,10 @@ from pinnsim.random import key_of
 from pinnsim.simulate import SSA, AbstractSampler, FromState, Langevin, TauLeaping
 from pinnsim.simulate.initial import Bare, Model
 from pinnsim.simulate.many import moving, starts_stiff
+from pinnsim.sweep.devices import check_devices
 from pinnsim.sweep.engine import AbstractWork, Arrays, Stopping
 from pinnsim.sweep.points import Points
-from pinnsim.sweep.program import Program, compute, resolved_model, shapes
+from pinnsim.sweep.program import REST, Program, compute, resolved_model, rest_block, shapes
 from pinnsim.sweep.specification import QUANTITIES, Specification
 from pinnsim.sweep.store import QUARANTINED, Layout, Variable
 from pinnsim.sweep.valleys import MEANINGS, Search
@@ -120,6 +121,11 @@ class Campaign(AbstractWork):
         """What the store says of itself."""
         given = self.specification.model_dump(mode="json", exclude_unset=True)
         return {"campaign": self.digest(), "specification": given, "found": self.found}
+
+    def spread(self, devices: int) -> "Campaign":
+        """The same, with the points of a block spread over so many devices of this process. **Raises** `E_USAGE`."""
+        check_devices(devices)
+        return dataclasses.replace(self, program=dataclasses.replace(self.program, devices=devices))
 
     def digest(self) -> str:
         """sha256 of what the numbers depend on: specification, and the model's numbers."""
@@ -224,6 +230,11 @@ def _look_up(
         places = np.unique(np.linspace(0, points.count - 1, min(_LOOKED_AT, points.count)).astype(int))
         values = [points.values(int(place), int(place) + 1) for place in places]
         lanes = {name: jnp.asarray(np.concatenate([v[name] for v in values])) for name in values[0]}
+        if program.rest:
+            groups = np.concatenate([points.groups(int(place), int(place) + 1) for place in places])
+            _, chosen, which = np.unique(groups, return_index=True, return_inverse=True)
+            resting = rest_block(program, jax.tree.map(lambda column: column[chosen], lanes))
+            lanes[REST] = resting[which.ravel()]
         own, acting, states = jax.jit(jax.vmap(program.before))(lanes)
         states = jnp.where(jnp.isfinite(states), states, 1.0)
         known["stiff"] = starts_stiff(kinetics, program.times, acting, states, own)

@@ -1,4 +1,4 @@
-"""Workers of Dask distributed: a cluster on this machine, or any that a scheduler's address leads to.
+"""Workers of Dask distributed: a cluster on this machine, jobs of a queue, or any that a scheduler's address leads to.
 
 Dask hands tasks out, restarts workers that die and says which task killed too many of them; a campaign's own rules
 about lost jobs then apply. Each worker builds the work once and keeps it. What travels are two texts and arrays,
@@ -23,7 +23,7 @@ from pinnsim.sweep.engine import AbstractEngine, AbstractWork, Arrays, Done, Job
 Texts: TypeAlias = tuple[str, ...]
 Load: TypeAlias = Callable[[Texts], AbstractWork]
 _WAIT = 0.1
-_PATIENCE = 300.0  # seconds that a worker may take to begin, or to come back
+PATIENCE = 300.0  # seconds that a worker may take to begin, or to come back
 _ANSWER = 30.0  # seconds for a scheduler to answer, and for a cluster to close
 
 
@@ -31,14 +31,21 @@ class Cluster(AbstractEngine):
     """A Dask cluster.
 
     **Arguments:** `load`: makes the work of its texts, on a worker; `texts`; `workers`: processes of a cluster on
-    this machine; `address`: of a scheduler, whose workers are taken as they are; `patience`: seconds that a worker may
+    this machine, or jobs; `address`: of a scheduler, whose workers are taken as they are; `queue`: made by
+    `pinnsim.sweep.queues.queue_cluster`, in place of a cluster on this machine; `patience`: seconds that a worker may
     take to begin, and that the run goes on without any.
 
     **Raises** `E_EXTRA_MISSING` where Dask is not installed, `E_USAGE` where no scheduler answers or no worker begins.
     """
 
     def __init__(
-        self, load: Load, texts: Texts, workers: int = 1, address: str = "", patience: float | int = _PATIENCE
+        self,
+        load: Load,
+        texts: Texts,
+        workers: int = 1,
+        address: str = "",
+        patience: float | int = PATIENCE,
+        queue: Any = None,
     ) -> None:
         if importlib.util.find_spec("distributed") is None:
             raise PinnsimError.of(
@@ -46,7 +53,11 @@ class Cluster(AbstractEngine):
             )
         import distributed
 
-        self._local = None if address else _local(workers, patience)
+        if queue is not None:
+            queue.scale(jobs=workers)
+            self._local = queue
+        else:
+            self._local = None if address else _local(workers, patience)
         try:
             self.client = distributed.Client(self._local or address, timeout=_ANSWER)
         except OSError as error:

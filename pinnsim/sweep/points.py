@@ -52,6 +52,27 @@ class Points:
                 found[axis.name] = self._grid[axis.name][digits.pop(0)]
         return found
 
+    @property
+    def group_count(self) -> int:
+        """How many groups there are, see `groups`."""
+        return math.prod(self._group_shape)
+
+    def groups(self, start: int, stop: int) -> np.ndarray:
+        """Numbers of the groups of points `start` to `stop`, (point,): points of a group differ in dose and duration
+        alone, where these are axes of the grid."""
+        digits = np.unravel_index(np.arange(start, stop), self.shape)
+        kept = [digit for digit, own in zip(digits, self._of_group, strict=True) if own]
+        return np.ravel_multi_index(kept, self._group_shape) if kept else np.zeros(stop - start, int)
+
+    @property
+    def _of_group(self) -> list[bool]:
+        head = [True] if self.samples else []
+        return [*head, *(axis.name not in ("dose", "duration") for axis in self.axes if not axis.sampled)]
+
+    @property
+    def _group_shape(self) -> tuple[int, ...]:
+        return tuple(length for length, own in zip(self.shape, self._of_group, strict=True) if own)
+
     @functools.cached_property
     def _grid(self) -> dict[str, np.ndarray]:
         return {axis.name: _own_values(axis, self.members) for axis in self.axes if not axis.sampled}

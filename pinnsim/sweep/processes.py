@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,10 +31,14 @@ _Heard: TypeAlias = "queue.Queue[tuple[_Worker, _Message | None]]"
 class _Worker:
     """A process, the job it has, and a thread that hears it."""
 
-    def __init__(self, command: Sequence[str], heard: _Heard) -> None:
+    def __init__(self, command: Sequence[str], heard: _Heard, own: Mapping[str, str]) -> None:
         # A session of its own: Ctrl-C is for the one who holds the store, who ends workers himself.
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=os.name != "nt"
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=os.name != "nt",
+            env={**os.environ, **own},
         )
         self.job: Job | None = None
         self.ready = False
@@ -90,19 +94,27 @@ class Processes(AbstractEngine):
     """Worker processes.
 
     **Arguments:** `command`: starts one, which answers as `pinnsim.sweep.worker.serve` does; `workers`: how many;
-    `begin`: seconds that one may take to be ready.
+    `begin`: seconds that one may take to be ready; `environments`: what each one's environment has of its own,
+    (worker,), which a worker in its place inherits.
 
     **Raises** `E_USAGE` where workers end, or are not ready in time, again and again.
     """
 
-    def __init__(self, command: Sequence[str], workers: int, begin: float | int = _BEGIN) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        workers: int,
+        begin: float | int = _BEGIN,
+        environments: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         if workers < 1:
             raise PinnsimError.of("E_USAGE", f"At least 1 worker is needed, but {workers} were asked for.")
         self.command, self.workers, self.begin = list(command), workers, begin
         self._heard: _Heard = queue.Queue()
         self._waiting: list[Job] = []
         self._stillborn = 0
-        self._staff = [_Worker(self.command, self._heard) for _ in range(workers)]
+        self._own = list(environments) or [{}] * workers
+        self._staff = [_Worker(self.command, self._heard, own) for own in self._own]
 
     @property
     def capacity(self) -> int:
@@ -169,7 +181,8 @@ class Processes(AbstractEngine):
                     f"'{Path(self.command[0]).name} {' '.join(self.command[1:])}' says.",
                 )
         worker.end()
-        self._staff[self._staff.index(worker)] = _Worker(self.command, self._heard)
+        place = self._staff.index(worker)
+        self._staff[place] = _Worker(self.command, self._heard, self._own[place])
         return [Lost(worker.job, reason)] if worker.job is not None else []
 
 

@@ -41,6 +41,7 @@ from pinnsim.tree import path_name, replaced
 
 NOWHERE = -1
 NUMBER = "#"  # a point's number, among the names of axes
+REST = "rest"  # where a point rests before it is pushed, likewise
 Lanes = dict[str, Array]
 
 
@@ -79,6 +80,7 @@ class Program(eqx.Module):
     max_steps: int = eqx.field(static=True)
     cells: int = eqx.field(static=True)
     record: tuple[str, ...] = eqx.field(static=True)
+    devices: int = eqx.field(static=True, default=1)
 
     def cell(self, lane: Lanes) -> Model:
         """The model of a point."""
@@ -109,13 +111,12 @@ class Program(eqx.Module):
         return eqx.tree_at(lambda p: (p.start, p.stop), scaled, (start, stop)).compose(acting)
 
     def before(self, lane: Lanes) -> tuple[dict[str, Array], Perturbation, State]:
-        """Numbers of the model that are this point's own, what acts, and where it starts."""
+        """Numbers of the model that are this point's own, what acts, and where it starts (at its rest: as given)."""
         model, acting = self.cell(lane), self.perturbation(lane)
         own = _named(model.kinetics)
         if self.members is None or "member" not in lane:
             own = {name: leaf for name, leaf in own.items() if name in {knob.leaf for knob in self.knobs.values()}}
-        state = AtRest().state(model, acting) if self.rest else self.start
-        return own, acting, state
+        return own, acting, lane[REST] if self.rest else self.start
 
     def after(self, lane: Lanes, begin: State, usable: Array, found: Solution) -> Lanes:
         """What is kept of a point."""
@@ -192,6 +193,31 @@ class Program(eqx.Module):
 
 
 @eqx.filter_jit
+def rest_block(program: Program, lanes: Lanes) -> Array:
+    """Where points rest before they are pushed, (point, species)."""
+    return jax.vmap(lambda lane: AtRest().state(program.cell(lane), program.perturbation(lane)))(lanes)
+
+
+def rests(program: Program, points: Points, block: int, start: int, stop: int) -> np.ndarray:
+    """Where points `start` to `stop` rest before they are pushed, (point, species).
+
+    Points that differ in dose and duration alone rest alike: group g of them is worked out once, at place `g mod width`
+    of a call, as points are.
+    """
+    groups, values = points.groups(start, stop), points.values(start, stop)
+    width = min(block, points.group_count)
+    found: dict[int, np.ndarray] = {}
+    for number in np.unique(groups // width):
+        here = np.flatnonzero(groups // width == number)
+        member = np.full(width, here[0])
+        member[groups[here] % width] = here
+        lanes = {name: _device(column[member]) for name, column in {**values, NUMBER: np.arange(start, stop)}.items()}
+        states = np.asarray(rest_block(program, lanes))
+        found |= {int(group): states[group % width] for group in np.unique(groups[here])}
+    return np.stack([found[int(group)] for group in groups])
+
+
+@eqx.filter_jit
 def run_block(program: Program, lanes: Lanes) -> Lanes:
     """All points of a block, arrays (block, ...)."""
     own, acting, states = jax.vmap(program.before)(lanes)
@@ -209,11 +235,17 @@ def run_block(program: Program, lanes: Lanes) -> Lanes:
         return integrate(replaced(kinetics, own), times, acting, state, pair, limits, program.moving)
 
     kinetics = program.model.kinetics
-    width = lanes_in_cache(states, equations(kinetics) if program.stiff else 0)
+    width = _width(program, states)
     shared = (kinetics, program.times, program.rtol, program.atol)
-    found = run_lanes(one, shared, (own, acting, states), block=width, devices=1)
+    found = run_lanes(one, shared, (own, acting, states), block=width, devices=program.devices)
     kept = jax.vmap(program.after)(lanes, states, usable, found)
     return kept if program.search is None else kept | _searched(program, lanes, own, states, found.states[:, -1])
+
+
+def _width(program: Program, states: Array) -> int | None:
+    """Lanes in lockstep: on a processor as many for one device as for four, so that a lane rounds alike on all."""
+    usual = lanes_in_cache(states, equations(program.model.kinetics) if program.stiff else 0)
+    return None if usual is None else min(usual, max(states.shape[0] // 4, 1))
 
 
 def _searched(program: Program, lanes: Lanes, own: dict[str, Array], begin: Array, end: Array) -> Lanes:
@@ -236,8 +268,8 @@ def _searched(program: Program, lanes: Lanes, own: dict[str, Array], begin: Arra
 
     shared = (kinetics, search.times, own, always, starts, program.rtol, program.atol)
     places = (jnp.repeat(jnp.arange(points), count), jnp.tile(jnp.arange(count), points))
-    width = lanes_in_cache(begin, equations(kinetics) if program.stiff else 0)
-    found = run_lanes(one, shared, places, block=width, devices=1)
+    width = _width(program, begin)
+    found = run_lanes(one, shared, places, block=width, devices=program.devices)
     found = jax.tree.map(lambda array: array.reshape(points, count, *array.shape[1:]), found)
 
     def gathered(mine: dict[str, Array], acts: Perturbation, found: Solution) -> Lanes:
@@ -265,7 +297,7 @@ def _sampled(program: Program, lanes: Lanes, own: dict[str, Array], acting: Pert
         sampler, program.model.kinetics, program.times, own, acting, states, program.words, lanes[NUMBER],
     )  # fmt: skip
     places = (jnp.repeat(jnp.arange(points), cells), jnp.tile(jnp.arange(cells), points))
-    found = run_lanes(one, shared, places, devices=1)
+    found = run_lanes(one, shared, places, devices=program.devices)
     return jax.tree.map(lambda array: array.reshape(points, cells, *array.shape[1:]), found)
 
 
@@ -282,13 +314,19 @@ def compute(
             raise Stopped
         first, last = max(start, number * block), min(stop, (number + 1) * block)
         places = np.arange(number * block, (number + 1) * block)
-        values = points.values(first, last)
+        values = columns(program, points, block, first, last)
         inside = np.clip(places, first, last - 1) - first
-        lanes = {name: _device(column[inside]) for name, column in {**values, NUMBER: np.arange(first, last)}.items()}
+        lanes = {name: _device(column[inside]) for name, column in values.items()}
         found = {name: np.asarray(column) for name, column in run_block(program, lanes).items()}
         wanted = slice(first - number * block, last - number * block)
         parts.append(kept({name: column[wanted] for name, column in found.items()}, program))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def columns(program: Program, points: Points, block: int, start: int, stop: int) -> dict[str, np.ndarray]:
+    """What points `start` to `stop` have of their own, (point, ...)."""
+    found = {**points.values(start, stop), NUMBER: np.arange(start, stop)}
+    return {**found, REST: rests(program, points, block, start, stop)} if program.rest else found
 
 
 def kept(found: Mapping[str, np.ndarray], program: Program) -> dict[str, np.ndarray]:
@@ -310,8 +348,8 @@ def _named(kinetics: AbstractKinetics) -> dict[str, Array]:
 
 def shapes(program: Program, points: Points, block: int) -> Mapping[str, Any]:
     """Shape and dtype of what is kept of a block, without working it out, (point, ...)."""
-    lanes = {name: _device(column) for name, column in {**points.values(0, 1), NUMBER: np.arange(1)}.items()}
-    lanes = jax.tree.map(lambda column: jnp.broadcast_to(column, (block,)), lanes)
+    values = {**points.values(0, 1), NUMBER: np.arange(1), REST: np.zeros((1, len(program.model.table.species)))}
+    lanes = {name: _device(np.repeat(column, block, axis=0)) for name, column in values.items()}
     found = eqx.filter_eval_shape(functools.partial(run_block, program), lanes)
     # One point of zeros shows what the host makes of it.
     return kept({name: np.zeros((1, *kind.shape[1:]), kind.dtype) for name, kind in found.items()}, program)
