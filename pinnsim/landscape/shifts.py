@@ -20,7 +20,7 @@ import pandas as pd
 from pinnsim.errors import PinnsimError, did_you_mean
 
 REMAINS, VANISHES, NEW = "remains", "vanishes", "new"
-_SENTENCES = {
+SENTENCES = {
     REMAINS: "its ball rests in a valley of its own",
     VANISHES: "its ball rests in a valley that another ball was nearer to",
     NEW: "no ball of an unperturbed valley rests here",
@@ -80,12 +80,12 @@ class Shifts:
     @property
     def sentences(self) -> dict[str, str]:
         """What each fate means for a reader."""
-        return dict(_SENTENCES)
+        return dict(SENTENCES)
 
     def describe(self) -> str:
         """One plain sentence: how many attractors, what became of the valleys, time and rate."""
         count, fates = len(self.labels), self.fate.ravel().tolist()
-        said = [f"{n} {kind}" for kind in _SENTENCES if (n := fates.count(kind))]
+        said = [f"{n} {kind}" for kind in SENTENCES if (n := fates.count(kind))]
         said += [f"{n} new" for n in [self._without_ball().sum()] if n]
         return (
             f"{len(self.states)} attractors under {count} perturbation{'s' * (count != 1)} from {self.motion.shape[1]} "
@@ -163,7 +163,7 @@ class Shifts:
         )
         any_stays = stays.any(axis=1)
         new = np.bincount(self.owner[self._without_ball()], minlength=len(self.labels))
-        kinds = {kind: (self.fate == kind).sum(axis=1) for kind in _SENTENCES if kind != NEW}
+        kinds = {kind: (self.fate == kind).sum(axis=1) for kind in SENTENCES if kind != NEW}
         table = pd.DataFrame(
             {
                 "perturbation": list(self.labels),

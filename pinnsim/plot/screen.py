@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from pinnsim.errors import PinnsimError, did_you_mean
-from pinnsim.plot.style import BLUE, DIVERGING, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, new_axes, styled, titled
+from pinnsim.plot.style import BLUE, DIVERGING, GREEN, GREY, INK, ORANGE, PALE, PINK, RED, new_axes, styled
 from pinnsim.screen import Screen
 from pinnsim.screen.interaction import (
     ANTAGONISTIC,
@@ -86,7 +86,7 @@ def synergy_map(
     ax.spines[:].set_visible(False)
     what = "the readout that interacts most" if readout is None else readout
     ax.set_xlabel(f"{what}, valley {place}" + ("; dot: leaves the valley" if len(row) else ""))
-    ax.set_title(titled(title, False) + (" (simulated)" if simulated else ""))
+    ax.set_title(f"{title} (simulated)" if simulated else title)
     return ax
 
 
@@ -129,11 +129,11 @@ def ranked_intervals(
     ax.set_yticks(places, names, fontsize=7)
     ax.tick_params(axis="y", length=0)
     units = {"multiplicative": "log2", "additive": "share of the unperturbed level", "log2 fold": "log2"}
-    ax.set_xlabel(label or f"{value} ({units.get(value, '')})".replace(" ()", ""))
+    what = label or (f"{value} ({units[value]})" if value in units else value)
+    ax.set_xlabel(f"{what}; bars: interval of members, in brackets: share of the same sign" if members else what)
     seen = [term for term in _COLOURS if term in set(terms)]
     if seen:
         handles = [Line2D([], [], linestyle="", marker=_MARKERS[t], color=_COLOURS[t], label=t) for t in seen]
         ax.legend(handles=handles, loc="best")
-    note = "; bars: members, in brackets: same sign" if members else ""
-    ax.set_title(titled(title, False) + (f" (simulated{note})" if simulated else note))
+    ax.set_title(f"{title} (simulated)" if simulated else title)
     return ax

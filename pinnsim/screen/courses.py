@@ -213,7 +213,8 @@ def _in_time(
 ) -> Balls:
     lanes = [settings.background, *(settings.background + t for t in treatments)]
     stacked = resolve_lanes(lanes, kinetics.table, host=True)
-    shape, times = (len(lanes), len(valleys)), jnp.asarray([0.0, settings.span])
+    # Three times, as where balls are followed to rest: the same program serves both.
+    shape, times = (len(lanes), len(valleys)), jnp.asarray([0.0, 0.5 * settings.span, settings.span])
     which = np.repeat(np.arange(len(lanes)), len(valleys))
     begin = np.tile(valleys, (len(lanes), 1))
 

@@ -6,6 +6,7 @@ fate, not of expression.
 """
 
 import dataclasses
+import math
 from itertools import combinations
 
 import numpy as np
@@ -13,8 +14,9 @@ import pandas as pd
 
 from pinnsim.errors import PinnsimError, did_you_mean
 from pinnsim.landscape.members import MemberValleys
-from pinnsim.landscape.shifts import _SENTENCES as REST_SENTENCES
+from pinnsim.landscape.shifts import SENTENCES as REST_SENTENCES
 from pinnsim.screen.agreement import Agreement, agreement
+from pinnsim.screen.combinations import WIDTH
 from pinnsim.screen.courses import SENTENCES, STAYS, Balls
 from pinnsim.screen.interaction import EXPECTATIONS, Expectation, effect, of_three, of_two, terms
 from pinnsim.screen.readouts import Readouts, one_readout
@@ -217,9 +219,9 @@ class Screen:
     def _inside(self, size: int, smaller: int) -> list[np.ndarray]:
         """For all combinations of `size`, the positions of their parts of `smaller`, an array for each part."""
         number = {tuple(row): k for k, row in enumerate(self.parts.tolist())}
-        rows = self.parts[self.order == size, :size].tolist()
-        lists = [[number[(*part, *(-1,) * (3 - smaller))] for part in combinations(row, smaller)] for row in rows]
-        return list(np.array(lists, int).reshape(len(rows), -1).T) if rows else [np.zeros(0, int)] * 3
+        rows, padding = self.parts[self.order == size, :size].tolist(), (-1,) * (WIDTH - smaller)
+        lists = [[number[(*part, *padding)] for part in combinations(row, smaller)] for row in rows]
+        return list(np.array(lists, int).reshape(len(rows), math.comb(size, smaller)).T)
 
     def _interacting(self, size: int, readout: str | None, count: int | None, by: Expectation) -> pd.DataFrame:
         found = {e: self.interactions(e, size) for e in EXPECTATIONS}
