@@ -10,14 +10,15 @@ from matplotlib.patches import Patch
 
 from pinnsim.errors import PinnsimError, did_you_mean, first
 from pinnsim.plot.landscape import cell_edges
-from pinnsim.plot.style import BLUE, GREY, ORANGE, PALE, PINK, SKY, grid_shape, new_panels, styled, with_unit
+from pinnsim.plot.style import BLUE, GREY, ORANGE, PALE, PINK, SKY, new_panels, styled, titled, with_unit
 
 if TYPE_CHECKING:
     import xarray as xr
 
 _AXIS = "axis_"
-_FIRST = ("verdict", "valley", "shift", "distance")  # what is shown where nothing is asked for
+_FIRST = ("verdict", "valley", "reach", "distance")  # what is shown where nothing is asked for
 _SHADES = [BLUE, ORANGE, PINK, SKY, "#009E73", "#F0E442"]
+_WIDEST = 5  # panels in a row
 _EVEN = 1e-6  # relative; values so evenly spaced in the logarithm are drawn on a logarithmic axis
 
 
@@ -39,7 +40,7 @@ def sweep_map(
             raise PinnsimError.of(
                 "E_USAGE", f"The campaign has no axis '{name}'{did_you_mean(name, axes)}; there are {first(axes)}."
             )
-    values, label, names = _shown(dataset, show)
+    values, shown, label, names = _shown(dataset, show)
     columns = {name: np.asarray(dataset[variable].values) for name, variable in axes.items()}
     across, up = (np.unique(columns[name]) for name in (x, y))
     others = [name for name in axes if name not in (x, y)]
@@ -52,8 +53,9 @@ def sweep_map(
     grids = np.full((len(panels), len(across), len(up)), np.nan)
     grids[which.ravel(), np.searchsorted(across, columns[x]), np.searchsorted(up, columns[y])] = values
     count = min(len(panels), most)
-    rows, wide = grid_shape(count, 5)
-    drawn = new_panels(rows, wide, (2.5 * wide + 1.6, 2.4 * rows + 1.1), sharex=True, sharey=True)
+    rows = -(-count // _WIDEST)
+    wide = -(-count // rows)
+    drawn = new_panels(rows, wide, (max(2.3 * wide + 1.6, 6.4), max(2.3 * rows + 1.1, 4.4)), sharex=True, sharey=True)
     colours = _colours(grids[:count], names)
     image: Any = None
     for number, ax in enumerate(drawn.ravel()):
@@ -71,7 +73,7 @@ def sweep_map(
         ax.set_ylabel(with_unit(y, str(dataset[axes[y]].attrs.get("units", ""))))
     figure = drawn.ravel()[0].figure
     more = f", the first {count} of {len(panels)}" if count < len(panels) else ""
-    figure.suptitle(f"{label} by {x} and {y}{more} [simulated data]")
+    figure.suptitle(titled(f"{len(values):,} points: {shown} by {x} and {y}{more}", True))
     if names:
         here = np.unique(grids[:count][np.isfinite(grids[:count])]).astype(int)
         handles = [Patch(facecolor=_shade(code), edgecolor=GREY, label=names[code]) for code in map(int, here)]
@@ -83,8 +85,8 @@ def sweep_map(
     return list(drawn.ravel()[:count])
 
 
-def _shown(dataset: "xr.Dataset", show: str) -> tuple[np.ndarray, str, dict[int, str]]:
-    """Values, (point,), NaN where a point failed; what they are; and the meanings of codes, where they are codes."""
+def _shown(dataset: "xr.Dataset", show: str) -> tuple[np.ndarray, str, str, dict[int, str]]:
+    """Values, (point,), NaN where a point failed; what they are, in short and at length; meanings of codes."""
     known = [str(name) for name in dataset.data_vars if not str(name).startswith(_AXIS)]
     show = show or next((name for name in _FIRST if name in known), known[0])
     name, _, part = show.partition("[")
@@ -108,12 +110,12 @@ def _shown(dataset: "xr.Dataset", show: str) -> tuple[np.ndarray, str, dict[int,
     values = np.where(np.asarray(dataset["outcome"].values) == 0, values, np.nan)
     attrs = array.attrs
     if name == "valley":
-        return values, "valley at the end", _meanings(attrs["meanings"], numbered=False)
+        return values, "valley", "", _meanings(attrs["meanings"], numbered=False)
     if name == "verdict":
-        return values, "verdict", _meanings(attrs["meanings"], numbered=True)
+        return values, "verdict", "", _meanings(attrs["meanings"], numbered=True)
     label = show if part else str(attrs.get("long_name", show))
     unit = str(attrs.get("units", ""))
-    return values, label if unit in ("", "1") else with_unit(label, unit), {}
+    return values, show, label if unit in ("", "1") else with_unit(label, unit), {}
 
 
 def _meanings(text: str, numbered: bool) -> dict[int, str]:
