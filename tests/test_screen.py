@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from systems import roots
 
-from pinnsim import plot
+from pinnsim import plot, shelf
 from pinnsim.errors import PinnsimError
 from pinnsim.formats.reaction_system import load_system
 from pinnsim.landscape import resting
 from pinnsim.landscape.fixed_points import polish_lanes
 from pinnsim.screen import screen
 from pinnsim.screen.agreement import agreement
+from pinnsim.screen.combinations import knockouts
 from pinnsim.screen.interaction import of_three, terms
 from pinnsim.simulate import many
 from pinnsim.tree import named_leaves, replaced, stack
@@ -276,6 +277,14 @@ def test_what_cannot_be_screened_is_refused(model):
     for options, message in cases:
         with pytest.raises(PinnsimError, match=message):
             screen(model, **{"edits": ["A=0", "B=0"], **HOW, **options})
+
+
+def test_models_without_genes_and_with_totals():
+    assert knockouts(shelf.load_system("schlogl").system) == tuple(
+        f"reaction({name})*0" for name in shelf.load_system("schlogl").system.table.reactions
+    )
+    with pytest.raises(PinnsimError, match=r"E_USAGE.*conserves totals.*`time`"):
+        screen(shelf.load_system("telegraph").system, progress=False)
 
 
 def test_pictures(found):

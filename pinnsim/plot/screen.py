@@ -69,7 +69,9 @@ def synergy_map(
     ):
         shown = np.ma.masked_where(~part | ~np.isfinite(values), values)
         # A few extreme doubles would leave all others white.
-        limit = max(float(np.nanquantile(np.abs(shown.filled(np.nan)), 0.99)) if shown.count() else 0.0, 1e-3)
+        limit = max(
+            float(np.nanquantile(np.abs(shown.filled(np.nan)), 0.99, method="higher")) if shown.count() else 0.0, 1e-3
+        )
         image = ax.imshow(shown, cmap=mpl.colormaps[colours], vmin=-limit, vmax=limit, interpolation="nearest")
         beyond = "both" if shown.count() and float(np.abs(shown).max()) > limit else "neither"
         bar = ax.figure.colorbar(image, ax=ax, fraction=0.035, pad=0.02, extend=beyond)
@@ -105,7 +107,7 @@ def ranked_intervals(
 
     **Arguments:** `table`: of `Screen.synergies`, `triples` or `effects`, in the order shown; `value`: the column
     (`multiplicative`, `additive`, `log2 fold`); `most`: how many rows. The model's own number is the marker, the
-    members' interval the bar; the share of members of the same sign stands beside it.
+    members' interval the bar; the share of members of the same sign stands beside it. Hollow: a ball leaves the valley.
 
     **Raises** `E_DATA_EMPTY` where no row has this value.
     """
@@ -118,8 +120,11 @@ def ranked_intervals(
     members = f"{value} low" in shown
     if members:
         ax.hlines(places, shown[f"{value} low"], shown[f"{value} high"], color=PALE, linewidth=5, zorder=1)
-    for place, number, term in zip(places, shown[value], terms, strict=True):
-        ax.plot(number, place, marker=_MARKERS.get(term, "o"), color=_COLOURS.get(term, INK), markersize=6, zorder=3)
+    stays = shown.get("same valley", pd.Series([True] * len(shown), index=shown.index))
+    for place, number, term, stay in zip(places, shown[value], terms, stays, strict=True):
+        shade = _COLOURS.get(term, INK)
+        inside = shade if stay else "white"
+        ax.plot(number, place, _MARKERS.get(term, "o"), color=shade, markerfacecolor=inside, markersize=6, zorder=3)
     ax.axvline(0.0, color=INK, linewidth=0.8)
     names = [
         f"{row['perturbation']}: {row['readout']} in {row['valley']}"

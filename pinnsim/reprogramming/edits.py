@@ -121,7 +121,7 @@ def default_edits(model: CellModel | AbstractKinetics) -> tuple[str, ...]:
     kinetics = kinetics_of(model)
     found = [f"{_quoted(gene)}*{value}" for gene in kinetics.table.genes for value in ("2", "0.5")]
     found += [f"signal({_quoted(name)})=1" for name in kinetics.table.inputs]
-    return tuple(str(as_treatment(text)) for text in found if _has(text, kinetics))
+    return tuple(str(as_treatment(text)) for text in found if has_rate(text, kinetics))
 
 
 def edit_set(given: Sequence[Treatment | str], kinetics: AbstractKinetics) -> EditSet:
@@ -186,10 +186,10 @@ def _part(edit: Edit, kinetics: AbstractKinetics) -> tuple[Edit, Perturbation, P
     return edit, zero, slope, sign, not (factor and edit.value == 0)
 
 
-def _has(text: str, kinetics: AbstractKinetics) -> bool:
+def has_rate(edit: Treatment | str, kinetics: AbstractKinetics) -> bool:
     """Whether a model has the rate that an edit changes (a species of an imported model may have none)."""
     try:
-        as_treatment(text).check(kinetics.table)
+        as_treatment(edit).check(kinetics.table)
     except PinnsimError:
         return False
     return True

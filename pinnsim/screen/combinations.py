@@ -19,6 +19,7 @@ import numpy as np
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
+from pinnsim.reprogramming.edits import has_rate
 from pinnsim.treatment import Edit, Treatment, as_treatment
 from pinnsim.treatment.edit import SET
 
@@ -60,7 +61,7 @@ def knockouts(kinetics: AbstractKinetics) -> tuple[str, ...]:
     table = kinetics.table
     genes = [Treatment((Edit("gene", gene, 0.0),)) for gene in table.genes]
     rates = [Treatment((Edit("reaction", name, 0.0),)) for name in table.reactions]
-    return tuple(str(t) for t in (genes or rates) if not genes or _has(t, kinetics))
+    return tuple(str(t) for t in (genes or rates) if not genes or has_rate(t, kinetics))
 
 
 def edit_list(given: Sequence[Treatment | str], kinetics: AbstractKinetics, timed: bool) -> EditList:
@@ -168,12 +169,3 @@ def _idle(edit: Edit) -> bool:
 
 def _field(edit: Edit) -> str:
     return "transcription" if edit.field == "gene" else edit.field
-
-
-def _has(treatment: Treatment, kinetics: AbstractKinetics) -> bool:
-    """Whether a model has the rate that an edit changes (a gene of a written system may have none)."""
-    try:
-        treatment.check(kinetics.table)
-    except PinnsimError:
-        return False
-    return True
