@@ -8,6 +8,7 @@ import pytest
 
 import pinnsim
 from pinnsim import landscape, plot
+from pinnsim import operator as operators
 from pinnsim.landscape import Grid
 from pinnsim.landscape.potential import KINDS
 
@@ -25,7 +26,7 @@ def test_links_and_names_of_a_page(page: Path) -> None:
     # Shorter words are mathematics: f(x), exp(-S), div(D p).
     called = {name for code in inline for name in re.findall(r"(?<![.\w])([a-z][a-z_0-9]{3,})\(", code)} - {"sqrt"}
     assert called
-    assert sorted(called - {*dir(landscape), *dir(plot)}) == []
+    assert sorted(called - {*dir(landscape), *dir(plot), *dir(operators)}) == []
     methods = {name for code in inline for name in re.findall(r"\bGrid\.([a-z_]+)", code)}
     assert sorted(name for name in methods if not hasattr(Grid, name)) == []
 
