@@ -212,8 +212,8 @@ def speed(
         "in the median trajectory. The operator's is in the first rows.",
         "Sweeps of the true rates do most of the work: compare the untrained baseline. Training pays where sweeps are "
         "saved, or windows are long beside what one sweep mends.",
-        "Most of the operator's time is the exact linear part (steps for every lane's own rates, and courses), not the "
-        "network and not the promoters; the solver itself is a vectorised one, several times faster than usual.",
+        "Why not more: the exact linear part (steps for every lane's own rates, and courses) costs as much as "
+        "everything else together, by a profile of a smaller operator, and the peer is a batched, vectorised solver.",
     ]
     found: dict[str, Any] = {**each, "solver tolerance": chosen, "solver worst amount, median, by tolerance": errors}
     return found, each["solver"] / each["operator with certificate"], notes

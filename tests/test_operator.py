@@ -126,17 +126,16 @@ def test_bounds_hold_for_any_weights(kinetics: GeneKinetics, domain: Domain, see
     assert (found[still] <= most[still] * (1 + 1e-5)).all()
 
 
-@pytest.mark.parametrize("windows", [1, 3])
-def test_switches_are_marched_through(kinetics: GeneKinetics, domain: Domain, windows: int) -> None:
-    """Untrained, physics alone is near the solver under pulses of ten kinds; more sweeps and nodes are nearer."""
+def test_switches_are_marched_through(kinetics: GeneKinetics, domain: Domain) -> None:
+    """Untrained, physics alone is near the solver under pulses of ten kinds."""
     draws = domain.sample(jax.random.key(3), 24)
     times = np.linspace(0.0, HORIZON, 5)
     exact = solve_many(kinetics, times, draws.perturbation, draws.states, ODE(1e-8, 1e-11), own=draws.own).states
-    fine = CONFIG.model_copy(update={"sweeps": 4, "levels": (0, 0, 0, 1, 1), "windows": windows})
+    fine = CONFIG.model_copy(update={"sweeps": 4, "levels": (0, 0, 0, 1, 1), "windows": 3})
     operator = build_operator(fine, kinetics)
     states, doubts = predict_many(operator, kinetics, times, draws)
     error = np.asarray(trajectory_error(states, exact, resolve(operator).floor))
-    assert np.median(error) < (0.01 if windows == 1 else 0.002)
+    assert np.median(error) < 0.002
     assert error.max() < 0.2
     assert np.isfinite(doubts).all()
 
