@@ -163,10 +163,11 @@ def run_stage_safely(
     bar: tqdm,
     part: Callable[[int], Any] | None = None,
     told: Mapping[str, str] | None = None,
+    say: Callable[[Progress], str] | None = None,
 ) -> tuple[Progress | None, bool]:
     """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
     chunk was done), and whether it was interrupted. `part` is that of `run_stage`; `told`, what else a checkpoint must
-    agree in."""
+    agree in; `say`, what the bar shows of a chunk."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
     identity = {"plan": plan.model_dump_json(), "problem": digest(lanes), **(told or {})}
     latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, identity)
@@ -175,7 +176,8 @@ def run_stage_safely(
     def on_chunk(steps: int, progress: Progress) -> None:
         nonlocal latest, done
         bar.update(steps - done)
-        bar.set_postfix_str(f"{stage.name}, best {float(jnp.min(progress.best_value)):.1f} nats")
+        best = f"{stage.name}, best {float(jnp.min(progress.best_value)):.1f} nats"
+        bar.set_postfix_str(best if say is None else say(progress))
         latest, done = progress, steps
         if path is not None:
             save_tree(path, progress, {**identity, "done": str(steps)})

@@ -14,13 +14,14 @@ from pinnsim.simulate.linear_noise import (
 from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.moments import Moments
-from pinnsim.simulate.result import Outcome, Simulation
+from pinnsim.simulate.result import Certificate, Outcome, Simulation
 from pinnsim.simulate.run import simulate
 from pinnsim.simulate.sampler import AbstractSampler
 from pinnsim.simulate.solve import solve
 from pinnsim.simulate.ssa import SSA
 from pinnsim.simulate.stationary import correlation_of, lagged_covariance, stationary_covariance
 from pinnsim.simulate.steady import SteadyState, steady_state
+from pinnsim.simulate.surrogate import AbstractSurrogate, Answer, solve_certified
 from pinnsim.simulate.tau_leaping import TauLeaping
 from pinnsim.simulate.together import Way, solve_together, way_of
 
@@ -30,7 +31,10 @@ __all__ = [
     "AbstractCovariance",
     "AbstractInitial",
     "AbstractSampler",
+    "AbstractSurrogate",
+    "Answer",
     "AtRest",
+    "Certificate",
     "Diffusion",
     "Ensemble",
     "FromSample",
@@ -52,6 +56,7 @@ __all__ = [
     "sample_cells",
     "simulate",
     "solve",
+    "solve_certified",
     "solve_many",
     "solve_together",
     "stationary_covariance",

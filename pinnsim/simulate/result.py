@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from pinnsim.errors import Problems
 from pinnsim.shapes import Times
@@ -39,12 +39,29 @@ class Outcome(enum.IntEnum):
 Advice: TypeAlias = Mapping[Outcome, str]  # the way out of each ending, where it is not Python's
 
 
+class Certificate(eqx.Module):
+    """Which lanes a surrogate answered, and how sure it was.
+
+    **Arguments:** `certified`: (lane,), true where the answer is the surrogate's, false where a solver ran; `bound`:
+    (lane,), on the relative error of the surrogate's answer; `in_domain`: (lane,), whether it was made for this lane.
+    """
+
+    certified: Bool[Array, " lane"]
+    bound: Float[Array, " lane"]
+    in_domain: Bool[Array, " lane"]
+
+    @property
+    def fallback(self) -> float:
+        """Share of lanes that a solver ran."""
+        return float(np.mean(~np.asarray(self.certified)))
+
+
 class Simulation(eqx.Module):
     """Solved lanes.
 
     **Arguments:** `times`: (time,); `states`: (lane, time, species), NaN for lanes that failed; `outcome`: (lane,),
     see `Outcome`; `reached`: (lane,), the last time solved; `readings`: (lane, time, gene), what the instrument would
-    show, or `None`.
+    show, or `None`; `certificate`: of a surrogate's answers, else `None`.
     """
 
     times: Times
@@ -57,6 +74,7 @@ class Simulation(eqx.Module):
     genes: tuple[str, ...] = eqx.field(static=True)
     time_unit: str = eqx.field(static=True)
     stiffness: tuple[float, ...] = eqx.field(static=True)
+    certificate: Certificate | None = None
 
     @property
     def done(self) -> Array:

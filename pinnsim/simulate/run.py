@@ -26,6 +26,7 @@ from pinnsim.simulate.moments import Moments
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.surrogate import AbstractSurrogate, solve_certified
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -42,7 +43,7 @@ def simulate(
     treatments: Treatments = ...,
     *,
     initial: Initial = ...,
-    method: ODE | None = ...,
+    method: ODE | AbstractSurrogate | None = ...,
     phases: int | None = ...,
     memory_limit: int | float = ...,
 ) -> Simulation: ...
@@ -76,7 +77,7 @@ def simulate(
     treatments: Treatments = NONE,
     *,
     initial: Initial = None,
-    method: ODE | LinearNoise | AbstractSampler | None = None,
+    method: ODE | LinearNoise | AbstractSampler | AbstractSurrogate | None = None,
     key: Key | None = None,
     cells: int = 100,
     phases: int | None = None,
@@ -88,9 +89,11 @@ def simulate(
     (time,), increasing, in the model's unit; `treatments`: one or several, as objects or text (`"GATA1=0,
     signal(malate)=1@0:10"`); `initial`: one rule for all lanes or one each (default `AtRest()`: the culture was at rest
     before the first switch); `method`: `ODE()` (default), `LinearNoise(size)`, or a sampler: `SSA(size)`,
-    `Langevin(size, dt)`, `TauLeaping(size)`, `Diffusion(...)`; `key`, `cells`: for samplers, a JAX key and the number
-    of cells per treatment, of which those with one number share their random numbers; `phases`: pad perturbations to
-    this many phases, so that later calls with other kinds share this compilation; `memory_limit`: bytes.
+    `Langevin(size, dt)`, `TauLeaping(size)`, `Diffusion(...)`, or a learned operator with its fallback,
+    `pinnsim.operator.Operator(...)`, whose answers are taken where they are certified; `key`, `cells`: for samplers, a
+    JAX key and the number of cells per treatment, of which those with one number share their random numbers; `phases`:
+    pad perturbations to this many phases, so that later calls with other kinds share this compilation; `memory_limit`:
+    bytes.
 
     **Returns** a `Simulation`, `Moments` or an `Ensemble`, with an outcome per lane (and cell); what failed is NaN,
     others are unaffected. `.raise_failures()` turns them into an error.
@@ -137,9 +140,13 @@ def simulate(
             time_unit=cell.kinetics.time_unit,
             stiffness=_stiffness(cell, perturbations, outcome, found.reached),
         )
-    if not isinstance(method, ODE):
+    certificate = None
+    if isinstance(method, AbstractSurrogate):
+        solved, certificate = solve_certified(method, cell.kinetics, span, perturbations, begin)
+    elif isinstance(method, ODE):
+        solved = solve_many(cell.kinetics, span, perturbations, begin, method)
+    else:
         raise PinnsimError.of("E_USAGE", f"Argument `method` is no method, but {type(method).__name__}.")
-    solved = solve_many(cell.kinetics, span, perturbations, begin, method)
     states, outcome, reached, readings = _reported(cell, span, solved, usable, starts)
     return Simulation(
         times=span,
@@ -152,6 +159,7 @@ def simulate(
         genes=cell.table.genes,
         time_unit=cell.kinetics.time_unit,
         stiffness=_stiffness(cell, perturbations, outcome, reached),
+        certificate=certificate,
     )
 
 
