@@ -94,9 +94,12 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         "steps": fit.steps,
     }
     save(picture(field, found, cells, plan), out / "gata_pu_snapshots.png")
-    return Findings(
-        metrics, {}, rows, ("Simulated. Learned barriers are differences of V = -ln p of the learned law.",)
+    notes = (
+        "Simulated. Learned barriers are differences of V = -ln p of the learned law.",
+        f"The true barriers are {min(wanted.values()):.2g} and {max(wanted.values()):.2g} in units of the noise: below "
+        "about 2 a valley is hardly one.",
     )
+    return Findings(metrics, {}, rows, notes)
 
 
 def barriers_of(field: GradientField, found: Attractors) -> list[list[float]]:

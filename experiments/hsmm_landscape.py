@@ -116,8 +116,11 @@ def picture(
     x, y = (np.linspace(low[k], high[k], plan["grid"]) for k in (0, 1))
     grid = jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1))
     height = np.asarray(jax.vmap(jax.vmap(lambda p: field.height(p, jnp.zeros(0))))(grid))
-    height = np.minimum(height - height.min(), 10.0)
-    shown = ax.contourf(x, y, height, levels=np.arange(0.0, 10.5, 0.5), cmap="Greys_r")
+    # Drawn up to where all but a few cells are.
+    at_cells = np.asarray(jax.vmap(lambda p: field.height(p, jnp.zeros(0)))(jnp.asarray(points))) - height.min()
+    top = float(np.quantile(at_cells, 0.98))
+    height = np.minimum(height - height.min(), top)
+    shown = ax.contourf(x, y, height, levels=np.linspace(0.0, top, 25), cmap="Greys_r")
     ax.figure.colorbar(shown, ax=ax, label="learned U (units of the noise)")
     for k, time in enumerate(np.unique(hours)):
         ax.plot(*points[hours == time].T, "o", ms=3, color=CYCLE[k % len(CYCLE)], label=f"{time:g} h")

@@ -126,7 +126,7 @@ def test_attractors_of_a_written_double_well_are_found() -> None:
     lean = eqx.tree_at(lambda t: t.strength, tilt(place, 1), jnp.asarray([[3.0], [0.0]]))
     field = gradient_field(
         confined(inner, place), ("x", "y"), [0.5, 0.1], inputs=("s",), tilt=lean,
-        swirl=eqx.tree_at(lambda s: s.upper, constant_swirl(2), jnp.asarray([0.4])), diffusion=0.5,
+        diffusion=0.5,
     )  # fmt: skip
     found = fixed_points(field, "signal(s)=1", starts=16, bounds=([-1.5, -1.0], [1.5, 1.0]))
     roots = np.sort(np.roots([24.0, 0.0, -24.0, -3.0]).real)

@@ -192,11 +192,11 @@ def probes_of(pairs: Pairs, waves: int, mass_sd: float, seed: int) -> Probes:
         jnp.zeros(0),
         jnp.asarray(mass_sd),
     )
-    read = jax.jit(jax.vmap(lambda x: features(bare, x)))
-    common = np.cov(np.asarray(read(jnp.asarray(pooled))).T)
+    common = np.cov(np.asarray(_read(bare, jnp.asarray(pooled))).T)
+    every = np.asarray(_read(bare, pairs.target.reshape(-1, cells.shape[2]))).reshape(*cells.shape[:2], -1)
     seen, whiten, told = [], [], []
     for k in range(len(cells)):
-        phi = np.asarray(read(pairs.target[k]))[there[k]]
+        phi = every[k][there[k]]
         count, wide = len(phi), phi.shape[1]
         # What few cells cannot tell of a covariance is taken from all.
         share = wide / (wide + count)
@@ -218,6 +218,11 @@ def features(probes: Probes, state: State) -> Float[Array, " feature"]:
     z = (state - probes.centre) / probes.width
     rows, columns = np.triu_indices(z.shape[0])
     return jnp.concatenate([z, z[rows] * z[columns], jnp.cos(probes.waves @ z + probes.phases)])
+
+
+@eqx.filter_jit
+def _read(probes: Probes, cells: Array) -> Array:
+    return jax.vmap(lambda x: features(probes, x))(cells)
 
 
 def moment_residuals(field: GradientField, pairs: Pairs, probes: Probes) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ from pinnsim.tree import digest
 
 T = TypeVar("T")
 
-_COLUMNS = 16  # of the Jacobian at once: what is held in memory
+_COLUMNS = 12  # of the Jacobian at once, at the most: what is held in memory
 _FIRST, _FALL, _RISE, _MOST = 1.0, 0.2, 4.0, 1e8
 _ENOUGH = 1e-4  # a step that lowers the value by a smaller share is the last one
 
@@ -147,6 +147,7 @@ def _derivatives(residuals: Callable[[T, Any], Array], theta: Array, like: T, gi
     r, forward = jax.linearize(of, theta)
     count = theta.shape[0]
     chunks = -(-count // _COLUMNS)
-    directions = jnp.zeros((chunks * _COLUMNS, count), theta.dtype).at[:count].set(jnp.eye(count, dtype=theta.dtype))
-    columns = jax.lax.map(jax.vmap(forward), directions.reshape(chunks, _COLUMNS, count))
+    wide = -(-count // chunks)
+    directions = jnp.zeros((chunks * wide, count), theta.dtype).at[:count].set(jnp.eye(count, dtype=theta.dtype))
+    columns = jax.lax.map(jax.vmap(forward), directions.reshape(chunks, wide, count))
     return r, columns.reshape(-1, r.shape[0])[:count].T
