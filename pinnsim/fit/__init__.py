@@ -13,6 +13,7 @@ from pinnsim.fit.evaluate import (
 )
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
+from pinnsim.fit.landscape import LandscapeFit, fit_landscape
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
 from pinnsim.fit.moments import (
@@ -69,6 +70,7 @@ __all__ = [
     "FitPlan",
     "FitResult",
     "Intrinsic",
+    "LandscapeFit",
     "Laplace",
     "LogNormalBegin",
     "MixtureBegin",
@@ -96,6 +98,7 @@ __all__ = [
     "fit",
     "fit_data",
     "fit_groups",
+    "fit_landscape",
     "fit_moments",
     "fit_populations",
     "fit_snapshots",
