@@ -63,3 +63,10 @@ def finish(folder: Path, engine: AbstractEngine | None = None) -> Report:
     work = Squares()
     with Store(folder).hold() as store:
         return drive(store, work, InProcess(work) if engine is None else engine)
+
+
+def undisturbed(folder: Path) -> str:
+    """The hash of an uninterrupted run."""
+    begin(folder)
+    finish(folder)
+    return Store(folder).content_hash()

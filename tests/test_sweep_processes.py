@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from sweeping import POINTS, begin, finish, worker_command
+from sweeping import POINTS, begin, finish, undisturbed, worker_command
 
 from pinnsim.errors import PinnsimError
 from pinnsim.sweep import Processes, Store
@@ -18,10 +18,7 @@ from pinnsim.sweep import Processes, Store
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> str:
     """The hash of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole") / "store"
-    begin(folder)
-    finish(folder)
-    return Store(folder).content_hash()
+    return undisturbed(tmp_path_factory.mktemp("whole") / "store")
 
 
 def test_workers_that_are_killed_are_replaced(tmp_path, whole):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sweeping import POINTS, Squares, begin, compute, finish, layout
+from sweeping import POINTS, Squares, begin, compute, finish, layout, undisturbed
 
 from pinnsim.errors import PinnsimError
 from pinnsim.sweep import InProcess, Store, drive, journal, merge
@@ -24,10 +24,7 @@ from pinnsim.sweep.lock import Lock
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> str:
     """The hash of an uninterrupted run."""
-    folder = tmp_path_factory.mktemp("whole") / "store"
-    begin(folder)
-    finish(folder)
-    return Store(folder).content_hash()
+    return undisturbed(tmp_path_factory.mktemp("whole") / "store")
 
 
 def codes(call) -> list[str]:
