@@ -286,7 +286,7 @@ def _picture(progressed: list[tuple[str, float]], path: Path) -> None:
         ax.set_xlabel("kill")
         ax.set_ylabel("chunks written since the kill before")
         ax.set_title(titled("A campaign under SIGKILLs at random times", True))
-        ax.legend(loc="upper left")
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, -0.34), ncol=3)
         return ax
 
     save(draw(), path)  # type: ignore[arg-type]
