@@ -22,9 +22,11 @@ FIND_312 = for python in python3.12 $(PYENV_ROOT)/versions/3.12*/bin/python3.12;
 
 # Two test processes on two cores: one thread each for linear algebra and for XLA. Tests are many small programs that run
 # once, so compiling them is most of the work: XLA's optimiser stays off (the demo and the notebooks run with it).
+# NPROC is the size of XLA's pool of threads. With two, one program (experiments/melanoma.py) stood still for ever in five
+# of ten runs (jaxlib 0.10.2: all threads wait for work); with one, in none of twelve.
 ONE_THREAD := --xla_cpu_multi_thread_eigen=false
 QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-FOR_TESTS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
+FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-312 lint format notebooks dist clean
@@ -37,7 +39,8 @@ demo: $(VENV)/.core  ## fit, score, perturb and draw the embedded example (about
 	$(BIN)/pinnsim demo $(DEMO)
 
 test: $(VENV)/.dev  ## run all tests, with coverage
-	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term --durations=20 $(PYTEST)
+	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=0 \
+	    --cov --cov-report=term --durations=20 $(PYTEST)
 
 test-312:  ## run the fast tests under Python 3.12, in an environment of its own
 	@python=$$($(FIND_312)); \
