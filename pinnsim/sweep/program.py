@@ -309,13 +309,14 @@ def compute(
     **Arguments:** `stopping`: asked between blocks. **Raises** `Stopped`.
     """
     parts = []
+    # Before the first block: points that rest alike lie in many blocks.
+    values = columns(program, points, block, start, stop)
     for number in range(start // block, -(-stop // block)):
         if stopping is not None and stopping():
             raise Stopped
         first, last = max(start, number * block), min(stop, (number + 1) * block)
         places = np.arange(number * block, (number + 1) * block)
-        values = columns(program, points, block, first, last)
-        inside = np.clip(places, first, last - 1) - first
+        inside = np.clip(places, first, last - 1) - start
         lanes = {name: _device(column[inside]) for name, column in values.items()}
         found = {name: np.asarray(column) for name, column in run_block(program, lanes).items()}
         wanted = slice(first - number * block, last - number * block)
