@@ -34,7 +34,7 @@ def read_specification(path: str | Path, model: str = "") -> Specification:
     **Arguments:** `model`: in place of the file's. **Raises** `E_CONFIG_...`, `E_EXPERIMENT_UNKNOWN`.
     """
     place = Path(path)
-    if not place.exists() and place.name == str(path) and not place.suffix:
+    if not place.is_file() and place.name == str(path) and not place.suffix:
         place = shelf.campaign_path(str(path))
     specification = read_config(place, Specification)
     beside = place.parent / specification.model

@@ -134,11 +134,14 @@ def test_jobs_ask_for_what_they_were_told_and_are_one_worker_each(queue, asked, 
 # Files and pictures
 
 
-def test_campaigns_that_come_with_pinnsim_are_files_to_begin_from(tmp_path):
+def test_campaigns_that_come_with_pinnsim_are_files_to_begin_from(tmp_path, monkeypatch):
     assert set(shelf.campaigns()) >= {"demo", "toggle"}
     for name in shelf.campaigns():
         campaign.read_specification(name)
     assert campaign.read_specification("demo", "other/model").model == "other/model"
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "model").mkdir(parents=True)  # what 'pinnsim demo' leaves is not the campaign of that name
+    assert campaign.read_specification("demo").model == "demo/model"
     begun = call("sweep", "init", tmp_path / "new" / "sweep.toml")
     assert begun.status == 0, begun.err
     assert campaign.read_specification(tmp_path / "new" / "sweep.toml").model == "toggle_switch"
