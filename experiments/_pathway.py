@@ -74,11 +74,35 @@ def read_out(
     # In units of the prior's spread the precision is I + S G S / variance: never singular, and the same for every row.
     variance = beliefs.noise**2
     precision = jnp.eye(len(spread)) + spread[:, None] * (k.T @ (weight * k)) * spread[None] / variance
-    factor = jnp.linalg.cholesky(precision)
     pull = spread[:, None] * (k.T @ left) / variance
-    moved = jax.scipy.linalg.cho_solve((factor, True), pull)
-    log = -0.5 * (jnp.sum(left**2) / variance - jnp.sum(pull * moved)) - len(mean) * jnp.sum(jnp.log(jnp.diag(factor)))
+    inverse, log_determinant = inverted(precision)
+    moved = inverse @ pull
+    log = -0.5 * (jnp.sum(left**2) / variance - jnp.sum(pull * moved) + len(mean) * log_determinant)
     return mean + (spread[:, None] * moved).T, log
+
+
+def inverted(matrix: Float[Array, "row row"]) -> tuple[Float[Array, "row row"], Float[Array, ""]]:
+    """Inverse and log determinant of a positive definite matrix by Gauss and Jordan's elimination, with their first
+    derivatives.
+
+    In whole arrays over all lanes at once, since batches of LAPACK's factors in a loop can wait for each other for ever
+    where XLA's pool has two threads. Positive definite matrices need no exchange of rows.
+    """
+    fixed = jax.lax.stop_gradient(matrix)
+    size = len(matrix)
+
+    def eliminate(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        rows, log = carry
+        here = jnp.arange(size) == k
+        pivot = rows[k, k]
+        row = jnp.where(here, 1.0, rows[k]) / pivot
+        others = jnp.where(here[None], 0.0, rows) - rows[:, k, None] * row[None]
+        return jnp.where(here[:, None], row[None], others), log + jnp.log(pivot)
+
+    inverse, log = jax.lax.fori_loop(0, size, eliminate, (fixed, jnp.zeros((), matrix.dtype)))
+    # One step of Newton's iteration for the inverse changes its value by rounding alone, and has the derivative
+    # -A^-1 dA A^-1; that of the log determinant is tr(A^-1 dA).
+    return 2.0 * inverse - inverse @ matrix @ inverse, log + jnp.sum(inverse * (matrix - fixed))
 
 
 @eqx.filter_jit
