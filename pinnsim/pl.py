@@ -212,7 +212,7 @@ def _simulated(adata: Any) -> bool:
     return bool(adata.uns.get(record.TIMES, {}).get("simulated", False))
 
 
-def _which(problems: Problems, wanted: Sequence[str] | None, known: Sequence[Any]) -> list[int]:
+def _which(problems: Problems, wanted: Sequence[str] | None, known: Sequence[Any] | np.ndarray) -> list[int]:
     """Positions of genes; adds `E_GENE_UNKNOWN`."""
     names = [str(name) for name in known]
     chosen = names if wanted is None else list(wanted)

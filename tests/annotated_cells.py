@@ -1,4 +1,4 @@
-"""AnnData objects of simulated cells with known rates: a gene that activates another, and a toggle of two genes.
+"""AnnData objects of simulated cells with known rates: a gene that activates another, and a toggle of these two genes.
 
 The simulation is numpy's own Langevin equation, `dx = f dt + sqrt((v+ + v-) dt / Omega) z`, so that what the library
 fits and finds is compared with equations that were written down again.
@@ -91,7 +91,7 @@ def toggle_force(x: np.ndarray) -> np.ndarray:
 
 def toggle_parts() -> tuple[CellModel, ModelConfig, Network, object]:
     """The toggle as `save_model` takes it."""
-    network = Network.from_frame(pd.DataFrame({"tf": ["u", "v"], "target": ["v", "u"], "sign": [-1, -1]}))
+    network = Network.from_frame(pd.DataFrame({"tf": ["src", "dst"], "target": ["dst", "src"], "sign": [-1, -1]}))
     t = TOGGLE
     config = ModelConfig(
         time_unit="h",
@@ -100,7 +100,7 @@ def toggle_parts() -> tuple[CellModel, ModelConfig, Network, object]:
         readout=ReadoutConfig(kind="linear", scale=CAPTURE),
         likelihood=LikelihoodConfig(kind="poisson"),
     )
-    table = pd.DataFrame({"gene": ["u", "v"], "half_life_h": [np.log(2) / t["decay"]] * 2})
+    table = pd.DataFrame({"gene": ["src", "dst"], "half_life_h": [np.log(2) / t["decay"]] * 2})
     prior = half_life_prior(table, network.genes, time_unit="h")
     return build(config, network, prior).center, config, network, prior
 
@@ -113,7 +113,7 @@ def toggle_cells(cells: int = 40, seed: int = 5) -> tuple[anndata.AnnData, np.nd
     x = np.where(side[:, None], [1.7, 0.3], [0.3, 1.7]) * np.exp(0.35 * rng.standard_normal((cells, 2)))
     obs = pd.DataFrame({"day": np.repeat([0.0, 1.0], [cells // 2, cells - cells // 2])})
     obs.index = [f"cell{k}" for k in range(cells)]
-    adata = anndata.AnnData(CAPTURE * x, obs, pd.DataFrame(index=["u", "v"]))
+    adata = anndata.AnnData(CAPTURE * x, obs, pd.DataFrame(index=["src", "dst"]))
     pp.times(adata, time_key="day", time_unit="d", simulated=True)
     pp.size_factors(adata, method="none")
     return adata, x

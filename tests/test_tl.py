@@ -1,5 +1,8 @@
-"""Tools on AnnData objects against truth: known rates, scipy's solutions and roots of equations written down again."""
+"""Tools on AnnData objects, run by the code of docs/anndata.md, against truth: known rates, scipy's solutions and roots
+of equations that were written down again."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +13,25 @@ import pytest
 import scipy.integrate
 import scipy.optimize
 import scipy.sparse
-from annotated_cells import CAPTURE, DECAY, SIZE, TOGGLE, activated_cells, edges, same, toggle_cells, toggle_force
+from annotated_cells import CAPTURE, DECAY, SIZE, TOGGLE, activated_cells, same, toggle_cells, toggle_force
 from annotated_cells import toggle_parts as parts
 
-from pinnsim import annotated, pl, pp, tl
+import pinnsim
+from pinnsim import annotated, pl, tl
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import FitPlan
 from pinnsim.formats.bundle import load_model, save_model
 from pinnsim.formats.simulation import load_simulation
 from pinnsim.landscape import chemical, nearest_cells, system_of, transitions
 from pinnsim.tree import digest
 
-PLAN = FitPlan(
-    starts=1, trajectory_steps=60, trajectory_learning_rate=0.1, substeps=5, start_spread=0.0, initial="sample"
-)
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "anndata.md"
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), flags=re.M | re.S)
 HOLD = {"layers": {"mrna": "X"}, "size": SIZE}
+
+
+def run_block(text: str, known: dict[str, Any]) -> None:
+    """Code of the page, as a reader would run it."""
+    exec(compile(text, str(PAGE), "exec"), known)
 
 
 def solved(force: Any, x: np.ndarray, hours: float) -> np.ndarray:
@@ -38,11 +45,11 @@ def toggle(tmp_path_factory: pytest.TempPathFactory) -> tuple[anndata.AnnData, n
     save_model(folder, *parts())
     adata, x = toggle_cells()
     tl.use_model(adata, folder, **HOLD)
-    tl.landscape(adata, starts=8, axes=("u", "v"))
-    tl.perturb(adata, {"off": "v=0", "more": "u*2"}, duration=2.0)
-    tl.transition_matrix(adata, step=0.2, neighbors=12)
-    tl.fate(adata, duration=0.5, settle=2.0, quench=20.0, dt=0.1, runs=4, of_cells=adata.obs_names[:12], progress=False)
-    tl.simulate(adata, ["none", "v=0"], times=[0.0, 1.0, 3.0], start="all")
+    known = {"adata": adata, "tl": tl, "pinnsim": pinnsim}
+    with contextlib.chdir(folder.parent):
+        for block in BLOCKS[1:]:
+            run_block(block, known)
+    tl.simulate(adata, ["none", "dst=0"], times=[0.0, 1.0, 3.0], start="all")
     return adata, x
 
 
@@ -65,7 +72,7 @@ def test_valleys_are_the_roots_of_the_equations(toggle: tuple[anndata.AnnData, n
 def test_what_an_edit_does_to_every_cell(toggle: tuple[anndata.AnnData, np.ndarray]) -> None:
     adata, x = toggle
     change = adata.obsm["pinnsim_perturb_off"]
-    assert list(change.columns) == ["u", "v"]
+    assert list(change.columns) == ["src", "dst"]
 
     def without(y: np.ndarray) -> np.ndarray:
         return np.array([toggle_force(y)[0], -TOGGLE["decay"] * y[1]])
@@ -75,7 +82,7 @@ def test_what_an_edit_does_to_every_cell(toggle: tuple[anndata.AnnData, np.ndarr
         np.testing.assert_allclose(change.iloc[k], wanted, atol=2e-3)
     np.testing.assert_allclose(adata.obs["pinnsim_perturb_off"], np.sqrt((change**2).mean(axis=1)))
     np.testing.assert_allclose(adata.uns["pinnsim_perturb"]["mean"][0], change.mean(axis=0))
-    assert (adata.obsm["pinnsim_perturb_more"]["u"] > 0).all()
+    assert (adata.obsm["pinnsim_perturb_more"]["src"] > 0).all()
 
 
 def test_courses_start_at_the_mean_cell(toggle: tuple[anndata.AnnData, np.ndarray]) -> None:
@@ -85,7 +92,7 @@ def test_courses_start_at_the_mean_cell(toggle: tuple[anndata.AnnData, np.ndarra
     np.testing.assert_allclose(kept["states"][0, 0, 0], begin, rtol=1e-8)
     np.testing.assert_allclose(kept["states"][0, 0, 2], solved(toggle_force, begin, 3.0), rtol=1e-3)
     np.testing.assert_allclose(kept["readings"], CAPTURE * kept["states"], rtol=1e-10)
-    assert list(kept["lanes"]) == ["none", "v=0"]
+    assert list(kept["lanes"]) == ["none", "dst=0"]
     tl.simulate(adata, times=[0.0, 1.0], key_added="pinnsim_rest")
     resting = adata.uns["pinnsim_rest"]["states"][0, 0]
     np.testing.assert_allclose(toggle_force(resting[0]), 0.0, atol=1e-6)
@@ -134,7 +141,7 @@ def test_a_round_trip_keeps_results_and_the_model(toggle: tuple[anndata.AnnData,
     for column in adata.obs:
         assert same(adata.obs[column].to_numpy(), back.obs[column].to_numpy()), column
     assert (adata.obsp["pinnsim_transition"] != back.obsp["pinnsim_transition"]).nnz == 0
-    tl.landscape(back, starts=8, axes=("u", "v"))
+    tl.landscape(back, starts=8, axes=("src", "dst"))
     assert same(back.uns["pinnsim_landscape"], adata.uns["pinnsim_landscape"])
 
 
@@ -151,7 +158,7 @@ def test_results_in_other_formats(toggle: tuple[anndata.AnnData, np.ndarray], tm
     chain = pd.read_csv(folder / "transition.csv")
     np.testing.assert_allclose(chain.groupby("from")["probability"].sum(), 1.0)
     points = pd.read_csv(folder / "landscape_points.csv")
-    np.testing.assert_allclose(points["u.mrna"], adata.uns["pinnsim_landscape"]["states"][:, 0])
+    np.testing.assert_allclose(points["src.mrna"], adata.uns["pinnsim_landscape"]["states"][:, 0])
     assert len(pd.read_csv(folder / "simulation.csv")) == 2 * 3 * 2
     with pytest.raises(PinnsimError, match=r"E_USAGE.*\.csv"):
         annotated.write_results(adata, tmp_path / "results.csv")
@@ -182,15 +189,12 @@ def test_pictures_of_a_landscape(toggle: tuple[anndata.AnnData, np.ndarray]) -> 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[anndata.AnnData, Path]:
-    adata, folder = activated_cells(40), tmp_path_factory.mktemp("fit") / "model"
-    pp.times(
-        adata, time_key="hours", time_unit="h", condition_key="arm", treatments={"knockout": "src=0"}, simulated=True
-    )
-    pp.size_factors(adata, column="depth", method="column")
-    pp.select_genes(adata, edges(), layer="X", min_cells=5)
-    pp.half_lives(adata, column="half_life_h", unit="h", log_sd=0.7)
-    tl.fit(adata, **HOLD, scale="counts", plan=PLAN, cells=40, path=folder, progress=False)
-    return adata, folder
+    """Cells with known rates, prepared and fitted by the page's own words."""
+    folder, known = tmp_path_factory.mktemp("fit"), {}
+    activated_cells(40).write_h5ad(folder / "cells.h5ad")
+    with contextlib.chdir(folder):
+        run_block(BLOCKS[0], known)
+    return known["adata"], folder / "model"
 
 
 def test_a_fit_finds_rates_and_beats_no_change(fitted: tuple[anndata.AnnData, Path]) -> None:

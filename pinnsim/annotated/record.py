@@ -159,7 +159,7 @@ def plain(value: Any) -> Any:
     return texts(array.tolist()) if array.dtype.kind in "OUS" else array
 
 
-def texts(names: Sequence[Any]) -> np.ndarray:
+def texts(names: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Names as an array of texts, of the kind that comes back from a file."""
     return np.array([str(name) for name in names], dtype=object)
 

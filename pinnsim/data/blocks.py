@@ -34,6 +34,6 @@ def columns(table: Any, which: np.ndarray, rows: int = ROWS) -> np.ndarray:
     found = np.zeros((table.shape[0], len(which)))
     for part, block in blocks(table, rows):
         # Rows of a compressed sparse matrix are cheap, columns are not: they are taken from its columnwise form.
-        chosen = block.tocsc()[:, which].toarray() if scipy.sparse.issparse(block) else block[:, which]
+        chosen = block[:, which] if isinstance(block, np.ndarray) else block.tocsc()[:, which].toarray()
         found[part] = np.asarray(chosen, dtype=float)
     return found

@@ -24,6 +24,7 @@ Lafon, R. Coifman and I. Kevrekidis, ibid. 21:113 (2006), the generator as a lim
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -83,7 +84,7 @@ def nearest_cells(states: np.ndarray, count: int) -> scipy.sparse.csr_matrix:
 def transitions(
     model: CellModel | AbstractKinetics,
     states: Numbers,
-    graph: scipy.sparse.spmatrix,
+    graph: Any,
     step: float | int,
     noise: AbstractNoise | Callable[[System], AbstractNoise],
     treatment: Treatment | Perturbation | str = NONE,

@@ -2,9 +2,9 @@
 selected, by how much they change."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import scipy.sparse
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike
@@ -15,8 +15,8 @@ from pinnsim.plot.style import BLUE, CYCLE, GREY, INK, new_axes, place_labels, s
 _FEWEST = 0.15  # of the fullest square's cells: squares with fewer show no arrow
 
 
-def mean_steps(matrix: scipy.sparse.spmatrix, points: np.ndarray) -> np.ndarray:
-    """The expected step of every cell on an embedding, `sum_j P_ij (e_j - e_i)`, (cell, 2)."""
+def mean_steps(matrix: Any, points: np.ndarray) -> np.ndarray:
+    """The expected step of every cell on an embedding, `sum_j P_ij (e_j - e_i)`, (cell, 2); P is sparse."""
     return np.asarray(matrix @ points) - points * np.asarray(matrix.sum(axis=1)).reshape(-1, 1)
 
 
@@ -54,7 +54,7 @@ def embedding_arrows(
     for k, kind in enumerate(kinds):
         color, marker = CYCLE[k % len(CYCLE)], "o^sDvP"[k % 6]
         here = named == kind
-        ax.scatter(*place[here].T, s=9, color=color, marker=marker, alpha=0.45, linewidths=0)
+        ax.scatter(place[here, 0], place[here, 1], s=9, color=color, marker=marker, alpha=0.45, linewidths=0)
         handles.append(Line2D([], [], color=color, marker=marker, linestyle="none", markersize=5, label=kind))
     low, high = place.min(axis=0), place.max(axis=0)
     width = np.where(high > low, high - low, 1.0) / squares
@@ -70,8 +70,10 @@ def embedding_arrows(
     if longest > 0:
         mean = mean / longest * np.sqrt(2.0)
     ax.quiver(
-        *centres[shown].T,
-        *mean.T,
+        centres[shown, 0],
+        centres[shown, 1],
+        mean[:, 0],
+        mean[:, 1],
         angles="xy",
         scale_units="xy",
         scale=1.0,

@@ -94,7 +94,7 @@ def fate(
     size: float | int | None = None,
     quench: float | int | None = None,
     seed: int = 0,
-    of_cells: Sequence[str] | np.ndarray | None = None,
+    of_cells: Sequence[str] | np.ndarray | pd.Index | pd.Series | None = None,
     key: str = record.FIT,
     landscape_key: str = record.LANDSCAPE,
     key_added: str = record.FATE,
@@ -161,8 +161,9 @@ def fate(
     counts = np.concatenate([found.counts[:, 0], found.undecided, found.failed], axis=1)
     share = np.full((adata.n_obs, len(columns)), np.nan)
     share[asked] = counts / found.runs
-    params = {"duration": float(duration), "settle": float(settle), "dt": float(dt), "runs": runs, "size": omega}
-    params |= {"seed": seed, "key": key, "landscape_key": landscape_key, "member": member, "cells": int(asked.sum())}
+    params: dict[str, Any] = {"duration": float(duration), "settle": float(settle), "dt": float(dt)}
+    params |= {"runs": runs, "size": omega, "seed": seed, "key": key, "landscape_key": landscape_key}
+    params |= {"member": member, "cells": int(asked.sum())}
     told = {
         "names": record.texts(found.names),
         "treatment": str(acting),
@@ -175,7 +176,9 @@ def fate(
     return record.write(adata, copy, obsm={key_added: frame}, uns={key_added: told})
 
 
-def _asked(problems: Problems, adata: Any, cells: Sequence[str] | np.ndarray | None) -> np.ndarray:
+def _asked(
+    problems: Problems, adata: Any, cells: Sequence[str] | np.ndarray | pd.Index | pd.Series | None
+) -> np.ndarray:
     if cells is None:
         return np.ones(adata.n_obs, dtype=bool)
     given = np.asarray(cells)

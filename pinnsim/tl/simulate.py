@@ -57,7 +57,7 @@ def simulate(
     bundle = fitted(adata, key)
     found = []
     for model in bundle.models:  # a few kept starts, one compiled program
-        rule = AtRest() if start == REST else FromState(_first_state(adata, model, key, start))
+        rule = AtRest() if start == REST else FromState(jnp.asarray(_first_state(adata, model, key, start)))
         found.append(run(model, np.asarray(times, dtype=float), list(treatments), initial=rule, method=method))
     params = {"start": start, "treatments": [str(as_treatment(t)) for t in treatments], "key": key, "method": method}
     told = {
