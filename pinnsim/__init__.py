@@ -13,27 +13,39 @@ from pinnsim.precision import enable_x64
 __version__ = "0.1.0"
 
 _MODULES = (
+    "annotated",
     "data",
     "design",
     "dynamics",
     "fit",
     "landscape",
     "operator",
+    "pl",
     "plot",
+    "pp",
     "reprogramming",
     "score",
     "screen",
     "shelf",
     "simulate",
     "sweep",
+    "tl",
 )
 _HOMES = {
+    "CellModel": "pinnsim.model",
     "Dataset": "pinnsim.data",
+    "FitPlan": "pinnsim.fit",
+    "KineticPrior": "pinnsim.prior",
+    "ModelConfig": "pinnsim.model",
     "Network": "pinnsim.network",
     "PinnsimError": "pinnsim.errors",
     "PinnsimWarning": "pinnsim.errors",
+    "Snapshots": "pinnsim.data",
     "Treatment": "pinnsim.treatment",
+    "load_model": "pinnsim.formats.bundle",
+    "save_model": "pinnsim.formats.bundle",
     "to_pypesto": "pinnsim.formats.pypesto",
+    "write_results": "pinnsim.annotated",
 }
 
 __all__ = ["__version__", "enable_x64", *_MODULES, *_HOMES]

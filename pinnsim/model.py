@@ -27,7 +27,9 @@ from pinnsim.network import Network
 from pinnsim.observation import LikelihoodConfig, Observation, ReadoutConfig, observation_of, observation_spreads
 from pinnsim.parameter import Parameter, frozen, interval, positive
 from pinnsim.prior import KineticPrior, rate_of
+from pinnsim.shown import Facts, as_html, as_text, some
 from pinnsim.table import Table
+from pinnsim.tree import named_shapes
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -119,6 +121,28 @@ class CellModel(eqx.Module):
 
     kinetics: GeneKinetics
     observation: Observation
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        kinetics, table = self.kinetics, self.table
+        instrument = f"{type(self.observation.readout).__name__}, {type(self.observation.likelihood).__name__}"
+        count = sum(int(np.prod(shape)) for shape in named_shapes(self).values())
+        rows: list[tuple[str, object]] = [
+            ("genes", some(table.genes)),
+            ("layers", ", ".join(kinetics.layers)),
+            ("regulators, edges", f"{some(table.regulators)}, {len(table.edges)} edges"),
+            ("inputs", some(table.inputs)),
+            ("promoter, residual", f"{type(kinetics.promoter).__name__}, {type(kinetics.residual).__name__}"),
+            ("instrument", instrument),
+            ("numbers", f"{count} in {len(table.species)} species, {len(table.reactions)} reactions"),
+            ("rates per", kinetics.time_unit),
+        ]
+        return "CellModel", rows
 
     @property
     def table(self) -> Table:

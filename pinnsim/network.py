@@ -21,6 +21,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from pinnsim.errors import PinnsimError, Problems, closest, first
+from pinnsim.shown import Facts, as_html, as_text, some
 from pinnsim.texttable import blank, need_columns, numbers, pick, read_table, row_name
 
 # `source` is the last resort: tables that have a regulator column use it for the data base.
@@ -85,6 +86,20 @@ class Network(eqx.Module):
         """A network of unregulated genes."""
         none = np.zeros(0, dtype=np.int64)
         return cls(none, none, np.zeros(0), np.zeros(0), tuple(genes), (), (), ())
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        sign = np.asarray(self.sign)
+        kinds = ((sign > 0, "activating"), (sign < 0, "repressing"), (sign == 0, "of unknown sign"))
+        counts = ", ".join(f"{int(mask.sum())} {word}" for mask, word in kinds if mask.any())
+        rows = [("genes", some(self.genes)), ("regulators", some(self.regulators)), ("edges", len(sign))]
+        rows += [("signs", counts)] if counts else []
+        return "Network", [*rows, ("not measured", some(self.hidden))]
 
     @property
     def edges(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pathlib import Path
 # A unit is a file or a folder directly under pinnsim/. It imports units of lower floors, itself, and units of its own
 # floor where that makes no circle.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("shapes", "units", "errors", "texttable", "tree", "parameter", "store", "precision", "lanes", "random"),
+    ("shapes", "units", "errors", "shown", "texttable", "tree", "parameter", "store", "precision", "lanes", "random"),
     ("network", "table", "data", "treatment", "perturbation", "prior"),
     ("dynamics", "distance", "observation", "model"),
     ("simulate",),
@@ -27,6 +27,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
             "formats",
             "shelf",
             "plot",
+            "annotated",
+            "pp",
+            "tl",
+            "pl",
             "project",
             "campaign",
             "judge",

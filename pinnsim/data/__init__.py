@@ -4,13 +4,25 @@ from collections.abc import Callable
 
 from pinnsim.data.carbon_shift import NAME, carbon_shift
 from pinnsim.data.cells import read_anndata
+from pinnsim.data.changing import Changing, changing
 from pinnsim.data.dataset import Dataset
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.data.tables import read_tidy, read_wide
 from pinnsim.errors import PinnsimError, did_you_mean
 from pinnsim.network import Network
 
-__all__ = ["EMBEDDED", "Dataset", "Snapshots", "carbon_shift", "load", "read_anndata", "read_tidy", "read_wide"]
+__all__ = [
+    "EMBEDDED",
+    "Changing",
+    "Dataset",
+    "Snapshots",
+    "carbon_shift",
+    "changing",
+    "load",
+    "read_anndata",
+    "read_tidy",
+    "read_wide",
+]
 
 EMBEDDED: dict[str, Callable[[], tuple[Dataset, Network]]] = {NAME: carbon_shift}
 """Embedded data sets by name."""

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from pinnsim.data import build as builder
+from pinnsim.data.blocks import columns, row_sums
 from pinnsim.data.build import Declared
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
@@ -53,7 +54,7 @@ def read_anndata(
     kept = names if genes is None else list(genes)
     column = np.array([names.index(name) for name in kept], dtype=int)
     tables = [data.X if name == MAIN else data.layers[name] for name in layers.values()]
-    values = np.stack([_dense(table[:, column]) for table in tables], axis=1)
+    values = np.stack([columns(table, column) for table in tables], axis=1)
     return Snapshots.build(
         values,
         np.asarray(data.obs[time_key]),
@@ -118,11 +119,6 @@ def _exposure(data: Any, tables: list[Any], size_factors: str) -> np.ndarray:
         return np.asarray(data.obs[size_factors], dtype=float)
     total = np.zeros(data.n_obs)
     for table in tables:
-        total = total + np.asarray(table.sum(axis=1), dtype=float).ravel()
+        total = total + row_sums(table)
     # Cells without a single count keep 0, which is refused with their names.
     return total / total.mean() if total.any() else total
-
-
-def _dense(table: Any) -> np.ndarray:
-    dense = table.toarray() if hasattr(table, "toarray") else table
-    return np.asarray(dense, dtype=float)

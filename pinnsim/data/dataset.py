@@ -24,6 +24,7 @@ from pinnsim.data import build as builder
 from pinnsim.data.build import Declared, canonical, pad
 from pinnsim.data.check import SCALES, check_unique
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
+from pinnsim.shown import Facts, as_html, as_text
 from pinnsim.treatment import Treatment
 
 Interval = tuple[float, float]
@@ -252,6 +253,19 @@ class Dataset(eqx.Module):
         # NetCDF has no booleans.
         attrs = {k: int(v) if isinstance(v, bool) else v for k, v in self._declared().items()}
         return xr.Dataset(data, coords, attrs)
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        made = "simulated " if self.simulated else ""
+        head, *rest = self.describe().splitlines()
+        named = zip(self.conditions, rest[: len(self.conditions)], strict=True)
+        rows = [("holds", head.split(": ", 1)[1]), *((name, line.split(": ", 1)[1]) for name, line in named)]
+        return f"Dataset ({made}{self.kind})", [*rows, *([("source", self.source)] if self.source else [])]
 
     def digest(self) -> str:
         """sha256 of the content: names, declarations, treatments and arrays; the citation is not part of it."""

@@ -22,6 +22,7 @@ from pinnsim.data import build as builder
 from pinnsim.data import check
 from pinnsim.data.build import Declared
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first, warn
+from pinnsim.shown import Facts, as_html, as_text
 from pinnsim.treatment import Treatment
 
 _FEW = 10  # cells at a time below which a population is hardly seen
@@ -191,6 +192,18 @@ class Snapshots(eqx.Module):
         kept = held.copy()
         kept[:, 0] = True
         return self._with(~held), self._with(kept)
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        head, *rest = self.describe().splitlines()
+        rows = [(name, line.split(": ", 1)[1]) for name, line in zip(self.conditions, rest, strict=True)]
+        cells = f"{int(self.cells().sum())} of {len(self.genes)} genes, layers {', '.join(self.layers)}"
+        return f"Snapshots{' (simulated)' if self.simulated else ''}", [("cells", cells), *rows]
 
     def digest(self) -> str:
         """sha256 of the content: names, declarations, treatments and arrays; the citation is not part of it."""

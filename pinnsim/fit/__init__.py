@@ -16,6 +16,7 @@ from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.landscape import LandscapeFit, fit_landscape
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
+from pinnsim.fit.measured import cell_model, cell_states, population_prior, reading_scale, usual_config
 from pinnsim.fit.moments import (
     ByMoments,
     MomentData,
@@ -91,6 +92,8 @@ __all__ = [
     "Stepped",
     "Target",
     "aupr",
+    "cell_model",
+    "cell_states",
     "cross_condition",
     "cultures",
     "edge_table",
@@ -109,6 +112,7 @@ __all__ = [
     "moments_of",
     "nuts",
     "polish_snapshots",
+    "population_prior",
     "populations",
     "predict_cultures",
     "predict_splits",
@@ -117,7 +121,9 @@ __all__ = [
     "propose_edges",
     "rank_edges",
     "rate_table",
+    "reading_scale",
     "simulate_populations",
     "target",
+    "usual_config",
     "verdict_counts",
 ]

@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,26 @@ def save_model(
     """
     folder = Path(folder).resolve()
     kept = _other_files(folder)
+    files = model_files(model, config, network, prior, data_digest=data_digest, notes=notes)
+    with store.replacing(folder, is_sound) as temporary:
+        temporary.mkdir()
+        for entry in kept:
+            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, temporary / entry.name)
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+
+
+def model_files(
+    model: CellModel,
+    config: ModelConfig,
+    network: Network,
+    prior: KineticPrior,
+    *,
+    data_digest: str = "",
+    notes: Mapping[str, Any] | None = None,
+) -> dict[str, bytes]:
+    """The files of a bundle by name, for keeping a model inside something else; arguments and errors of `save_model`.
+    `model_of_files` reads them."""
     header = {"schema_version": SCHEMA, "kind": KIND, "data_digest": data_digest}
     body = {**header, **describe(config, network, prior), "notes": dict(notes or {})}
     text = to_toml(body)
@@ -113,12 +134,18 @@ def save_model(
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     }
     files[MANIFEST] = _canonical({**manifest, "digest": _self_digest(manifest)})
-    with store.replacing(folder, is_sound) as temporary:
-        temporary.mkdir()
-        for entry in kept:
-            (shutil.copytree if entry.is_dir() else shutil.copy2)(entry, temporary / entry.name)
-        for name, data in files.items():
-            (temporary / name).write_bytes(data)
+    return files
+
+
+def model_of_files(files: Mapping[str, bytes], limit: int = store.LIMIT) -> Bundle:
+    """The model of the files of `model_files`, bit for bit, with the same checks and errors as `load_model`."""
+    with tempfile.TemporaryDirectory(prefix="pinnsim-") as place:
+        folder = Path(place) / "model"
+        folder.mkdir()
+        for name in (MODEL, PARAMETERS, MANIFEST):
+            if name in files:
+                (folder / name).write_bytes(files[name])
+        return load_model(folder, limit)
 
 
 def load_model(folder: str | Path, limit: int = store.LIMIT) -> Bundle:

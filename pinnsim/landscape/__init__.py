@@ -34,6 +34,7 @@ from pinnsim.landscape.separatrix import Arm, Separatrix, separatrix
 from pinnsim.landscape.shifts import Shifts
 from pinnsim.landscape.string import EnergyPath, energy_path
 from pinnsim.landscape.system import System, dose, parameter, system_of
+from pinnsim.landscape.transitions import Transitions, nearest_cells, transitions
 from pinnsim.landscape.verdict import Verdict
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "SpecialPoint",
     "Switch",
     "System",
+    "Transitions",
     "Verdict",
     "action_of",
     "additive",
@@ -107,6 +109,7 @@ __all__ = [
     "in_time",
     "line",
     "minimum_action",
+    "nearest_cells",
     "ornstein_uhlenbeck",
     "parameter",
     "plane",
@@ -121,5 +124,6 @@ __all__ = [
     "shoot",
     "switch_branch",
     "system_of",
+    "transitions",
     "weighted_ensemble",
 ]

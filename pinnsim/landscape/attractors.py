@@ -49,9 +49,9 @@ from pinnsim.landscape.totals import totals_of
 from pinnsim.model import CellModel
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State
+from pinnsim.shown import Facts, as_html, as_text
 from pinnsim.simulate import ODE, Outcome, solve
 from pinnsim.treatment import NONE, Treatment
-from pinnsim.tree import brief
 
 SETTLED, CYCLE, MOVING, FAILED = "settled", "cycle", "not settled", "failed"
 WINDOW = 256  # states looked at to tell a cycle from a slow approach
@@ -82,8 +82,6 @@ class Attractors:
       cycle, or -1.
     """
 
-    __repr__ = brief
-
     states: np.ndarray
     names: tuple[str, ...]
     stability: tuple[str, ...]
@@ -99,6 +97,21 @@ class Attractors:
     time_unit: str
     cycles: tuple[Cycle, ...] = ()
     circles: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, int))
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        rows: list[tuple[str, object]] = [("found", self.describe())]
+        for k, name in enumerate(self.names):
+            share = f", {self.share[k]:.0%} of the starts" if self.stability[k] == "stable" else ""
+            order = np.argsort(-self.states[k], kind="stable")[:4]
+            most = ", ".join(f"{self.species[s]} {self.states[k, s]:.3g}" for s in order)
+            rows.append((name, f"{self.stability[k]}{share}; highest: {most}"))
+        return "Landscape (fixed points)", [*rows, *(("note", note) for note in self.notes)]
 
     @property
     def stable(self) -> np.ndarray:

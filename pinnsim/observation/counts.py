@@ -34,6 +34,7 @@ _LEAST = (
 )
 _HALF_LOG_TURN = 0.9189385332046727  # log(2 pi) / 2
 _SERIES = 16.0  # from here on Stirling's series is exact to rounding
+_NOTHING = 1e-8  # counts^2: the variance of what is hardly expected at all
 
 
 class Poisson(AbstractLikelihood):
@@ -45,7 +46,7 @@ class Poisson(AbstractLikelihood):
         return _summed(poisson_log(_seen(readings, mask), predictions), mask)
 
     def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
-        return jnp.sqrt(jnp.maximum(predictions, 0.0))
+        return _root(jnp.maximum(predictions, 0.0))
 
 
 class NegativeBinomial(AbstractLikelihood):
@@ -64,7 +65,7 @@ class NegativeBinomial(AbstractLikelihood):
 
     def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
         mean = jnp.maximum(predictions, 0.0)
-        return jnp.sqrt(mean + jnp.broadcast_to(self.dispersion, mean.shape) * mean**2)
+        return _root(mean + jnp.broadcast_to(self.dispersion, mean.shape) * mean**2)
 
 
 class ZeroInflated(AbstractLikelihood):
@@ -88,7 +89,7 @@ class ZeroInflated(AbstractLikelihood):
     def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
         mean, lost = jnp.maximum(predictions, 0.0), jnp.broadcast_to(self.zeros, predictions.shape)
         plain = mean + jnp.broadcast_to(self.dispersion, mean.shape) * mean**2
-        return jnp.sqrt((1.0 - lost) * (plain + lost * mean**2))
+        return _root((1.0 - lost) * (plain + lost * mean**2))
 
 
 def poisson_log(count: Counts, mean: Counts) -> Counts:
@@ -152,6 +153,12 @@ def _stirling_error(x: Counts) -> Counts:
     s = 1.0 / (high * high)
     series = (1 / 12 - s * (1 / 360 - s * (1 / 1260 - s * (1 / 1680 - s * (1 / 1188))))) / high
     return jnp.where(x < _SERIES, exact, series)
+
+
+def _root(variance: Readings) -> Readings:
+    """A square root whose slope ends where next to nothing is expected: at 0 it would be infinite."""
+    some = variance > _NOTHING
+    return jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
 
 
 def _seen(readings: Readings, mask: Array) -> Readings:

@@ -1,6 +1,7 @@
 """Pictures: every function takes values and returns matplotlib axes; `save` writes and closes the figure."""
 
 from pinnsim.plot.animation import push_gif
+from pinnsim.plot.arrows import embedding_arrows, mean_steps, selection_scatter
 from pinnsim.plot.bifurcation import bifurcation_diagram, phase_portrait
 from pinnsim.plot.contour import landscape_contour
 from pinnsim.plot.design import policy_courses, ranked_bars
@@ -13,6 +14,7 @@ from pinnsim.plot.learning import prior_posterior, training_history
 from pinnsim.plot.marks import Mark
 from pinnsim.plot.perturbations import knockout_heatmap
 from pinnsim.plot.phase import plane_portrait
+from pinnsim.plot.populations import course_panels, population_panels
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.screen import ranked_intervals, synergy_map
@@ -25,7 +27,9 @@ __all__ = [
     "Course",
     "Mark",
     "bifurcation_diagram",
+    "course_panels",
     "dose_duration_map",
+    "embedding_arrows",
     "fate_bars",
     "fate_flow",
     "fate_map_panel",
@@ -37,9 +41,11 @@ __all__ = [
     "landscape_contour",
     "landscape_interactive",
     "landscape_panels",
+    "mean_steps",
     "phase_portrait",
     "plane_portrait",
     "policy_courses",
+    "population_panels",
     "prior_posterior",
     "profile_panels",
     "pulse_panel",
@@ -50,6 +56,7 @@ __all__ = [
     "reprogramming_panels",
     "save",
     "score_bars",
+    "selection_scatter",
     "spectrum_panel",
     "sweep_map",
     "synergy_map",

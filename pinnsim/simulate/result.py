@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from pinnsim.errors import Problems
 from pinnsim.shapes import Times
+from pinnsim.shown import Facts, as_html, as_text, some, span
 
 
 class Outcome(enum.IntEnum):
@@ -75,6 +76,22 @@ class Simulation(eqx.Module):
     time_unit: str = eqx.field(static=True)
     stiffness: tuple[float, ...] = eqx.field(static=True)
     certificate: Certificate | None = None
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        rows: list[tuple[str, object]] = [("lanes", some(self.lanes)), ("species", some(self.species))]
+        if isinstance(self.times, jax.core.Tracer) or isinstance(self.outcome, jax.core.Tracer):
+            return "Simulation", [*rows, ("times", f"{self.times.shape[0]}, in {self.time_unit}")]
+        moments, done = np.asarray(self.times), np.asarray(self.done)
+        rows.append(("times", f"{moments.size}, {span(moments[0], moments[-1], self.time_unit)}"))
+        failed = [name for name, ok in zip(self.lanes, done.ravel(), strict=False) if not ok]
+        rows.append(("reached the last time", f"{int(done.sum())} of {done.size}"))
+        return "Simulation", [*rows, *([("failed", some(failed))] if failed else [])]
 
     @property
     def done(self) -> Array:
