@@ -19,6 +19,7 @@ _MODULES = (
     "dynamics",
     "fit",
     "landscape",
+    "latent",
     "operator",
     "pl",
     "plot",
