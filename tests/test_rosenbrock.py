@@ -110,22 +110,27 @@ def test_fifty_random_networks_agree_with_radau(networks):
         limits = Limits(jnp.asarray(1e-8), jnp.asarray(1e-10), 20000)
         return integrate(kinetics, times, p, x, Rodas(), limits, moving=False)
 
-    got = eqx.filter_jit(run_lanes)(
-        one, jnp.asarray(TIMES), (stack(models), Perturbation.stack(given), jnp.stack(states))
-    )
+    lanes = (stack(models), Perturbation.stack(given))
+    got = eqx.filter_jit(run_lanes)(one, jnp.asarray(TIMES), (*lanes, jnp.stack(states)))
     assert (np.asarray(got.outcome) == Outcome.DONE).all()
-    for number, (k, p, x) in enumerate(zip(models, given, states, strict=True)):
+
+    # The networks are constants of these programs: SciPy calls them a hundred thousand times.
+    arrays, rest = eqx.partition(lanes, eqx.is_array)
+
+    def field(y, number):
+        k, p = eqx.combine(jax.tree.map(lambda leaf: leaf[number], arrays), rest)
+        return k.vector_field(jnp.zeros(()), y, p)
+
+    slope, jacobian = jax.jit(field), jax.jit(jax.jacfwd(field))
+    for number, (p, x) in enumerate(zip(given, states, strict=True)):
         edits = p.at(jnp.zeros(()))
         begin = np.asarray(jnp.where(edits.hold, edits.level, x))
-        # Numbers of the network are constants of these functions: SciPy calls them a hundred thousand times.
-        field = jax.jit(lambda y, k=k, p=p: k.vector_field(jnp.zeros(()), y, p))
-        jacobian = jax.jit(jax.jacfwd(field))
         exact = scipy.integrate.solve_ivp(
-            lambda t, y, field=field: np.asarray(field(y)),
+            lambda t, y, number=number: np.asarray(slope(y, number)),
             (TIMES[0], TIMES[-1]),
             begin,
             method="Radau",
-            jac=lambda t, y, jacobian=jacobian: np.asarray(jacobian(y)),
+            jac=lambda t, y, number=number: np.asarray(jacobian(y, number)),
             rtol=1e-9,
             atol=1e-11,
             t_eval=TIMES,
