@@ -20,6 +20,8 @@ from pinnsim.tl.landscape import attractors_of, relief_of
 
 __all__ = ["fate", "genes", "landscape", "perturb", "populations", "simulation", "transitions"]
 
+_BELOW = 0.97  # of the plateau of a density of cells
+
 
 def genes(adata: Any, *, names: int = 12, title: str = "Genes by their change in time", ax: Axes | None = None) -> Axes:
     """The correlation ratio of every gene of the network against the number of cells it was seen in; selected genes are
@@ -72,7 +74,7 @@ def populations(
         conditions=[str(name) for name in kept["conditions"]],
         genes=[str(kept["genes"][g]) for g in which],
         time_unit=str(kept["time_unit"]),
-        unit=f"{shown}, reading per cell at size factor 1",
+        unit=f"{shown}: mean reading per cell",
         simulated=bool(kept["simulated"]),
     )
 
@@ -90,7 +92,7 @@ def simulation(adata: Any, genes: Sequence[str] | None = None, *, key: str = rec
         {str(name): readings[:, k] for k, name in enumerate(kept["lanes"])},
         genes=[str(kept["genes"][g]) for g in which],
         time_unit=str(kept["time_unit"]),
-        unit="mature RNA, reading per cell at size factor 1",
+        unit="RNA: reading per cell",
         title="Courses of the fitted model",
         simulated=_simulated(adata),
     )
@@ -103,17 +105,19 @@ def perturb(adata: Any, *, top: int = 30, key: str = record.PERTURB, ax: Axes | 
     span, unit = float(kept["params"]["duration"]), str(kept["time_unit"])
     texts = [str(text) for text in kept["treatments"]]
     genes = [str(name) for name in kept["genes"]]
-    return plot.knockout_heatmap(
+    drawn = plot.knockout_heatmap(
         np.asarray(kept["mean"]),
         [str(name) for name in kept["names"]],
         genes,
         top=top,
         own=[next((gene for gene in genes if text.startswith((f"{gene}=", f"{gene}*"))), None) for text in texts],
         reference="cells left alone",
-        title=f"Mean change of cells after {span:g} {unit}",
+        title=f"Change in {span:g} {unit}",
         simulated=_simulated(adata),
         ax=ax,
     )
+    drawn.set_ylabel("treatment, mean over cells")
+    return drawn
 
 
 def landscape(
@@ -137,6 +141,9 @@ def landscape(
         if view not in ("contour", "3d"):
             problems.add("E_USAGE", f"Argument `view` must be 'contour' or '3d', but is '{view}'.")
     relief, acting = relief_of(kept["relief"]), str(kept["treatment"])
+    if highest is None and relief.potential.kind == "ensemble":
+        # A density of cells ends in a plateau, where no cell was: it is cut, not drawn.
+        highest = _BELOW * relief.highest
     draw = plot.landscape_contour if view == "contour" else plot.landscape_3d
     return draw(
         relief,
@@ -162,12 +169,14 @@ def fate(adata: Any, *, key: str = record.FATE, ax: Axes | None = None) -> Axes:
     for name in ("low", "high"):  # rounding must not put a share outside its interval
         clip = np.minimum if name == "low" else np.maximum
         table = table.assign(**{name: clip(table[name], table["probability"])})
-    return plot.fate_bars(
+    drawn = plot.fate_bars(
         table,
         title="Where cells end" if acting == "none" else f"Where cells end after {acting}",
         simulated=_simulated(adata),
         ax=ax,
     )
+    drawn.set_xlabel("population: condition and time of sampling")
+    return drawn
 
 
 def transitions(

@@ -105,16 +105,17 @@ def toggle_parts() -> tuple[CellModel, ModelConfig, Network, object]:
     return build(config, network, prior).center, config, network, prior
 
 
-def toggle_cells(cells: int = 40, seed: int = 5) -> tuple[anndata.AnnData, np.ndarray]:
+def toggle_cells(cells: int = 120, seed: int = 5) -> tuple[anndata.AnnData, np.ndarray]:
     """Cells on both sides of the toggle, prepared by `pp`, at two times; and what they contain, (cell, 2): readings are
     exact, so that these are also the states that they seem to have."""
     rng = np.random.default_rng(seed)
     side = rng.random(cells) < 0.5
     x = np.where(side[:, None], [1.7, 0.3], [0.3, 1.7]) * np.exp(0.35 * rng.standard_normal((cells, 2)))
-    obs = pd.DataFrame({"day": np.repeat([0.0, 1.0], [cells // 2, cells - cells // 2])})
+    obs = pd.DataFrame({"hour": np.repeat([0.0, 1.0], [cells // 2, cells - cells // 2])})
+    obs["arm"] = "control"
     obs.index = [f"cell{k}" for k in range(cells)]
     adata = anndata.AnnData(CAPTURE * x, obs, pd.DataFrame(index=["src", "dst"]))
-    pp.times(adata, time_key="day", time_unit="d", simulated=True)
+    pp.times(adata, time_key="hour", time_unit="h", condition_key="arm", simulated=True)
     pp.size_factors(adata, method="none")
     return adata, x
 

@@ -64,7 +64,7 @@ def objects() -> dict[str, tuple[object, tuple[str, ...]]]:
     )
     return {
         "network": (NETWORK, ("2 (a<b>, c)", "1 activating, 1 repressing")),
-        "dataset": (course, ("simulated trajectory", "2 genes", "6 times from 0 to 5 h")),
+        "dataset": (course, ("simulated trajectory", "2 genes", "6 times from 0 to 5")),
         "snapshots": (cells, ("24 of 2 genes", "0 (12), 6 (12) h")),
         "model": (model, ("CellModel", "mrna", "2 edges", "rates per", "Gaussian")),
         "simulation": (run, ("2 (none, GATA1=0)", "0 to 2 h", "1 of 2", "1 (GATA1=0)")),

@@ -145,7 +145,7 @@ def use_model(
     **Returns** nothing (`copy=True`: a new object). **Writes** `uns[key_added]`: `model`, `params`.
 
     **Raises** `E_LAYER_MISSING`, `E_GENE_UNMATCHED` for genes of the model that the data lack and layers that the model
-    does not have, `E_USAGE`, `E_CKPT_...`, `E_PRECISION`, together where they can be.
+    does not have, `E_TIME_UNIT`, `E_USAGE`, `E_CKPT_...`, `E_PRECISION`, together where they can be.
     """
     record.check_object(adata, copy)
     with Problems() as problems:
@@ -161,6 +161,13 @@ def use_model(
                     "E_GENE_UNMATCHED",
                     f"{len(missing)} of {len(bundle.network.genes)} genes of the model are absent from the data "
                     f"({first(missing)}).",
+                )
+            own = bundle.config.time_unit
+            told = str(adata.uns[record.TIMES]["time_unit"]) if record.TIMES in adata.uns else own
+            if told != own:
+                problems.add(
+                    "E_TIME_UNIT",
+                    f"The model's times are in '{own}', those of pp.times in '{told}'; run pp.times in '{own}'.",
                 )
             strange = [name for name in layers if name not in known]
             if strange:

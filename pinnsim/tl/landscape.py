@@ -1,5 +1,6 @@
 """`tl.landscape` and `tl.fate`: valleys of the fitted model, the one each cell lies in, and where noise carries it."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -266,15 +267,18 @@ def _relief(
     model: CellModel,
     states: np.ndarray,
     axes: tuple[str, str],
-    heights: str,
+    kind: str,
     grid: int,
     size: float,
     treatment: Treatment,
 ) -> Relief:
     layer = model.kinetics.mature_layer
     first, second = (f"{gene}.{layer}" for gene in axes)
-    if heights == "cells":
-        return relief_of_cells(states, model.table.species, (first, second), noise="cells of all times", count=grid)
+    if kind == "cells":
+        whole = relief_of_cells(states, model.table.species, (first, second), noise="cells of all times", count=grid)
+        x, y = whole.x >= 0, whole.y >= 0  # there is less than nothing of no species
+        heights = dataclasses.replace(whole.potential, values=whole.potential.values[np.ix_(x, y)])
+        return dataclasses.replace(whole, x=whole.x[x], y=whole.y[y], potential=heights)
     # The box begins a little above 0, where the noise of rates vanishes.
     top = 1.6 * np.maximum(states.max(axis=0), 1e-3)
     chain = fokker_planck(model, functools.partial(chemical, size=size), (1e-3 * top, top), grid, treatment)
