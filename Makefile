@@ -25,8 +25,9 @@ FIND_312 = for python in python3.12 $(PYENV_ROOT)/versions/3.12*/bin/python3.12;
 # NPROC is the size of XLA's pool of threads. With two, one program (experiments/melanoma.py) stood still for ever in five
 # of ten runs (jaxlib 0.10.2: all threads wait for work); with one, in none of twelve.
 ONE_THREAD := --xla_cpu_multi_thread_eigen=false
-QUICK := --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
-FOR_TESTS := NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
+OLDER := import jaxlib.version as v; print(*["--xla_cpu_use_fusion_emitters=false"] * (v.__version_info__ < (0, 12)))
+QUICK = --xla_backend_optimization_level=0 $(shell $(BIN)/python -c '$(OLDER)')
+FOR_TESTS = NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-312 lint format notebooks dist clean
