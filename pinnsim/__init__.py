@@ -18,6 +18,7 @@ _MODULES = (
     "dynamics",
     "fit",
     "landscape",
+    "latent",
     "operator",
     "plot",
     "reprogramming",

@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("network", "table", "data", "treatment", "perturbation", "prior"),
     ("dynamics", "distance", "observation", "model"),
     ("simulate",),
-    ("fit", "score", "operator"),
+    ("fit", "score", "operator", "latent"),
     ("landscape",),
     ("sweep", "design", "reprogramming", "screen"),
     (
