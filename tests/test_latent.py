@@ -240,7 +240,7 @@ def test_a_kinetic_model_anchors_the_decoder() -> None:
     data = Snapshots.build(counts, at, ("a", "b"), time_unit="h", scale="counts", simulated=True)
     found = fit_latent(
         data,
-        PLAN.model_copy(update={"anchor": 10.0, "dimension": 1, "depth": 0, "steps": 200}),
+        PLAN.model_copy(update={"anchor": 10.0, "dimension": 1, "depth": 0, "mask": 0.0}),
         anchor=anchor,
         progress=False,
     )
