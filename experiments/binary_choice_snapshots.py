@@ -29,7 +29,7 @@ from pinnsim.plot import save
 from pinnsim.plot.style import BLUE, GREY, INK, RED, new_panels, styled
 
 SMOKE: dict[str, Any] = {
-    "choice": {"cells": 60, "held": [2.0], "degree": 2, "dt": 0.01, "simulated": 30},
+    "choice": {"cells": 60, "held": [], "degree": 2, "dt": 0.01, "simulated": 30},
     "flux": {"cells": 60, "degree": 2, "dt": 0.01, "simulated": 30, "forced": False},
     "fit": {"steps": 2, "waves": 2, "warm": 0, "most": 1},
     "picture": {"grid": 12},
@@ -45,7 +45,8 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     save(picture(choice, flux, plan), out / "binary_choice_snapshots.png")
     notes = (
         "Simulated; the polynomial of degree 4 can hold the true energy, which it is not told.",
-        "Number of attractors: of starts at cells of the data.",
+        "Number of attractors: of starts at cells of the data. Where it is wrong, minima have no partners, and the row "
+        "of minima is about the other signals.",
         "The first run, with 1500 measured and 400 simulated cells, missed every bar: folds at 1.49 and 1.71, 3 of 20 "
         "numbers wrong, and the flux of a swirl of 0.2, learned with six parameters, 50 % off. Numbers of cells were "
         "then raised, and the flux example given a swirl of 0.6, learned as a constant.",
@@ -83,17 +84,16 @@ def learned_choice(plan: dict[str, Any], walks: Any, progress: bool) -> tuple[di
     fit = fit_landscape(start, snapshots, cells=own["simulated"], seed=seed, progress=progress, **plan["fit"])
     states = snapshots.values[snapshots.there][:, 0]
     starts = states[rng.choice(len(states), 48, replace=False)]
-    wrong, worst, counts = 0, 0.0, {}
+    wrong, gaps_at, counts = 0, {}, {}
     for p in own["held"]:
         found = find_attractors(fit.field, f"signal(p2)={p}", states=starts, starts=0, probes=0, settle=20.0)
         here, true = found.states[found.stable], minima(p)
         counts[f"{p:g}"] = [len(here), len(true)]
-        wrong += len(here) != len(true)
-        if len(here):
-            gaps = np.linalg.norm(here[:, None] - true[None], axis=2)
-            worst = max(worst, float(gaps.min(axis=1).max()), float(gaps.min(axis=0).max()))
-        else:
-            worst = np.inf
+        if len(here) != len(true):
+            wrong += 1
+            continue
+        gaps = np.linalg.norm(here[:, None] - true[None], axis=2)
+        gaps_at[f"{p:g}"] = max(float(gaps.min(axis=1).max()), float(gaps.min(axis=0).max()))
     branches, folds = side_branches(fit.field)
     off = float(max((abs(f - FOLD) for f in folds), default=np.nan)) / FOLD if len(folds) == 2 else float("nan")
     metrics = {
@@ -104,11 +104,16 @@ def learned_choice(plan: dict[str, Any], walks: Any, progress: bool) -> tuple[di
         ).tolist(),
         "folds of the two fates (7/4)": folds,
         "attractors found and true, by p2": counts,
+        "largest distance of a minimum to the true ones, by p2, where their number is right": gaps_at,
         "misfit": fit.misfit["misfit"].tolist(),
         "steps": fit.steps,
     }
     rows = [
-        Acceptance("binary choice: largest distance of a minimum to the true ones, 20 held-out signals", worst, 0.1),
+        Acceptance(
+            "binary choice: largest distance of a minimum to the true ones, held-out signals with the right number",
+            max(gaps_at.values(), default=float("nan")),
+            0.1,
+        ),
         Acceptance("binary choice: fold p2 = 7/4, relative error of the worse of both fates", off, 0.1),
         Acceptance("binary choice: held-out signals (of 20) with a wrong number of attractors", wrong, 0),
     ]
@@ -204,7 +209,7 @@ def picture(choice: dict[str, Any], flux: dict[str, Any], plan: dict[str, Any]) 
     one.contour(x, y, true - true.min(), levels=levels[1::2], colors="white", linewidths=0.7)
     one.plot(*minima(1.0).T, "o", color=RED, ms=5, label="true minima")
     one.figure.colorbar(shown, ax=one, label="learned U (units of noise); lines: true")
-    one.legend(loc="lower left", labelcolor="white")
+    one.legend(loc="lower left", frameon=True)
     one.set(xlabel="x", ylabel="y", title="Learned landscape at p2 = 1 (simulated)")
     for branch in choice["branches"]:
         two.plot(branch.values, branch.states[:, 0], color=BLUE, label="learned")
@@ -226,8 +231,12 @@ def picture(choice: dict[str, Any], flux: dict[str, Any], plan: dict[str, Any]) 
         title="Fates end at the fold 7/4 (simulated)",
     )
     some = slice(0, 150)
-    for arrows, colour, name in ((flux["true"], GREY, "true"), (flux["seen"], BLUE, "learned")):
-        three.quiver(*flux["late"][some].T, *arrows[some].T, color=colour, angles="xy", width=0.004, label=name)
+    # The same scale for both: of the longest true arrow.
+    scale = 8.0 * float(np.linalg.norm(flux["true"], axis=1).max())
+    for arrows, colour, width, name in ((flux["true"], GREY, 0.009, "true"), (flux["seen"], BLUE, 0.003, "learned")):
+        three.quiver(
+            *flux["late"][some].T, *arrows[some].T, color=colour, angles="xy", scale=scale, width=width, label=name
+        )
     three.legend(loc="upper right")
     three.set(xlabel="x", ylabel="y", title="Flux beside the landscape (simulated)")
     return axes

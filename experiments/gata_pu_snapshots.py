@@ -131,12 +131,12 @@ def picture(field: GradientField, found: Attractors, cells: np.ndarray, plan: di
     height = np.minimum(height - height.min(), 14.0)
     shown = ax.contourf(line, line, height, levels=np.arange(0.0, 14.5, 1.0), cmap="viridis")
     ax.figure.colorbar(shown, ax=ax, label="learned V = -ln p (units of the noise)")
-    ax.plot(*cells[:: max(len(cells) // 400, 1)].T, ".", color=GREY, ms=2, alpha=0.6, label="cells")
+    ax.plot(*cells[:: max(len(cells) // 400, 1)].T, ".", color="white", ms=2, alpha=0.6, label="cells")
     ax.plot(*VALLEYS.T, "o", mfc="none", mec=RED, ms=9, label="true attractors")
     ax.plot(*np.stack([PASS, PASS[::-1]]).T, "s", mfc="none", mec=RED, ms=8, label="true passes")
     for kind, mark in ((0, "o"), (1, "s")):
         ax.plot(*found.states[found.index == kind].T, mark, color=YELLOW, ms=4, label="learned" if kind == 0 else None)
-    ax.legend(loc="upper right", labelcolor="white")
+    ax.legend(loc="upper right", frameon=True, facecolor=GREY, framealpha=1.0)
     ax.set(xlabel="GATA1 (threshold 0.5)", ylabel="PU.1 (SPI1)", xlim=(-0.6, 2.6), ylim=(-0.6, 2.6))
     ax.set_title("GATA1-PU.1 learned from snapshots (simulated)")
     return axes

@@ -14,6 +14,10 @@ that of efficient estimates (the generalised method of moments, simulated). To r
 it is known, and the parameters over their prior spread; damped Gauss-Newton steps minimise |r|^2 / 2. A fit that the
 model allows ends near 1 per feature: `misfit`.
 
+Where snapshots are few, many landscapes lead from one to the next; then `action` times the relative entropy of a cell's
+way to that of pure noise, the mean of int |f|^2 / (4 D) dt per pair, is added, which prefers the one of least action:
+in the limit of a small weight that is the Schroedinger bridge, as far as one landscape for all times can be it.
+
 Sources: L. P. Hansen, Econometrica 50:1029 (1982); D. McFadden, Econometrica 57:995 (1989), simulated moments;
 A. Rahimi and B. Recht, NIPS (2007), random features; J. Nocedal and S. Wright, Numerical Optimization (2006), 10.3.
 """
@@ -34,7 +38,7 @@ from pinnsim.data.snapshots import Snapshots
 from pinnsim.dynamics.gradient import GradientField
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.landscape_bridge import Bridges, bridge_residuals, bridges_of
-from pinnsim.fit.landscape_pairs import Pairs, pairs_of, push_pairs
+from pinnsim.fit.landscape_pairs import Pairs, efforts, pairs_of, push_pairs
 from pinnsim.fit.least_squares import Squares, least_squares
 from pinnsim.parameter import resolve, trainable
 from pinnsim.shapes import State
@@ -42,6 +46,7 @@ from pinnsim.tree import brief
 
 _SCALES = (0.5, 1.0, 2.0)  # of features' wavelengths over 2 pi, in standard deviations of all cells
 _RIDGE = 1e-6
+_PACED = 64  # cells of a pair whose ways an action is a mean of: enough for what hundreds of parameters may do
 
 
 class Probes(eqx.Module):
@@ -63,11 +68,12 @@ class Probes(eqx.Module):
 
 
 class Problem(eqx.Module):
-    """What residuals need beside the parameters: the field's fixed part, pairs, probes."""
+    """What residuals need beside the parameters: the field's fixed part, pairs, probes, the weight of the action."""
 
     rest: GradientField
     pairs: Pairs
     probes: Probes
+    action: Float[Array, ""] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +115,7 @@ def fit_landscape(
     waves: int = 36,
     spread: float | int = 300.0,
     mass_sd: float | int = 0.05,
+    action: float | int = 0.0,
     warm: int = 10,
     most: int = 30,
     seed: int = 0,
@@ -120,13 +127,16 @@ def fit_landscape(
     **Arguments:** `field`: where to begin; frozen parameters and its kinetic `drift` stay; `masses`: (condition, time),
     sizes of populations, needed for growth; `cells`, `steps`: simulated per pair of snapshots; `waves`: random
     features; `spread`: prior standard deviation of every unconstrained parameter about where it begins; `mass_sd`:
-    error of a logarithm of mass; `warm`: steps of the simulation-free fit to bridges (`landscape_bridge`), with which
+    error of a logarithm of mass; `action`: weight of the least action, in cells per pair (`landscape_pairs.efforts`);
+    `warm`: steps of the simulation-free fit to bridges (`landscape_bridge`), with which
     it begins; `most`: steps of the fit through the equation; `checkpoint`: a path; `<path>.landscape.safetensors` is
     written after every step, and a fit of the same problem goes on from it.
 
     Good values: 500 to 2000 cells; two or more signals, or the tilt is not seen; up to some hundred parameters; a
     spread well above the heights of U in the box (hundreds, in units of the noise: it counts for every polynomial's
-    weight), smaller where cells are few and the landscape comes out rough.
+    weight), smaller where cells are few and the landscape comes out rough. An `action` of 1 where snapshots are few and
+    far apart: of all landscapes that lead from one to the next, it prefers the one that adds least to pure noise, so
+    that cells are on their way all the time, not first in a rush and then at rest; 0 where times are many.
 
     **Returns** a `LandscapeFit`, the same for the same seed, interrupted and resumed or not.
 
@@ -137,11 +147,14 @@ def fit_landscape(
     if field.growth is not None and masses is None:
         raise PinnsimError.of("E_USAGE", "A growth rate shows only in sizes of populations; give `masses`.")
     sizes = {"spread": spread, "mass_sd": mass_sd}
-    if any(not value > 0 for value in sizes.values()) or waves < 0:
-        raise PinnsimError.of("E_USAGE", f"Spreads must be > 0 and waves >= 0, but got {sizes} and {waves}.")
+    if any(not value > 0 for value in sizes.values()) or waves < 0 or not action >= 0:
+        raise PinnsimError.of(
+            "E_USAGE", f"Spreads must be > 0, waves and action >= 0, but got {sizes}, {waves} and {action}."
+        )
     moving, rest = eqx.partition(field, moves(field))
     probes = probes_of(pairs, waves, float(mass_sd), seed)
     sd = jnp.asarray(float(spread))
+    problem = Problem(rest, pairs, probes, jnp.asarray(float(action)) if action else None)
     with tqdm(total=warm + most, desc="landscape", unit="step", disable=None if progress else True) as bar:
         saved = None if checkpoint is None else Path(f"{checkpoint}.landscape.safetensors")
         resumed = saved is not None and saved.exists()
@@ -149,7 +162,7 @@ def fit_landscape(
         found = least_squares(
             _matched,
             eqx.filter(begun, moves(field)),
-            Squares(Problem(rest, pairs, probes), sd, moving),
+            Squares(problem, sd, moving),
             most=most,
             bar=bar,
             checkpoint=saved,
@@ -160,7 +173,7 @@ def fit_landscape(
             "The field cannot be simulated from the first snapshots to the next; raise `steps`, or lower its D.",
         )
     fitted = eqx.combine(found.parameters, rest)
-    told = np.asarray(_by_pair(found.parameters, Problem(rest, pairs, probes)))
+    told = np.asarray(_by_pair(found.parameters, problem))
     table = pd.DataFrame({"pair": list(names), "misfit": told})
     return LandscapeFit(
         resolve(fitted), table, found.vector, found.covariance, fitted, found.value, found.steps, found.converged,
@@ -237,8 +250,12 @@ def moment_residuals(field: GradientField, pairs: Pairs, probes: Probes) -> tupl
 
 
 def _matched(moving: GradientField, problem: Problem) -> Array:
-    gap, mass = moment_residuals(resolve(eqx.combine(moving, problem.rest)), problem.pairs, problem.probes)
-    return jnp.concatenate([jnp.ravel(gap), mass])
+    field = resolve(eqx.combine(moving, problem.rest))
+    gap, mass = moment_residuals(field, problem.pairs, problem.probes)
+    if problem.action is None:
+        return jnp.concatenate([jnp.ravel(gap), mass])
+    paid = efforts(field, problem.pairs, _PACED)
+    return jnp.concatenate([jnp.ravel(gap), mass, jnp.ravel(paid * jnp.sqrt(problem.action / paid.shape[2]))])
 
 
 def _bridged(moving: GradientField, given: tuple[GradientField, Bridges]) -> Array:

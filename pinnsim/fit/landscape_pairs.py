@@ -126,33 +126,57 @@ def pairs_of(
 
 def push_pairs(field: GradientField, pairs: Pairs) -> Arrived:
     """All pairs from their earlier to their later times. `field` is resolved."""
+    cells, weight, _ = _pushed(field, pairs, False)
+    return Arrived(cells, weight)
+
+
+def efforts(field: GradientField, pairs: Pairs, most: int) -> Array:
+    """What the learned part costs along the ways of `most` cells of each pair, (pair, step, cell, species).
+
+        e = f dt^(1/2) / (2 D)^(1/2),      |e|^2 / 2 summed over a way = int |f|^2 / (4 D) dt,
+
+    f the learned part of the flow: the relative entropy of the process to what it is without that part (Girsanov).
+    `field` is resolved; its D is taken as given.
+
+    Source: C. Leonard, Discrete Contin. Dyn. Syst. 34:1533 (2014).
+    """
+    few = eqx.tree_at(lambda p: (p.begin, p.shocks), pairs, (pairs.begin[:, :most], pairs.shocks[:, :, :most]))
+    flows = _pushed(field, few, True)[2]
+    noise = jnp.broadcast_to(jax.lax.stop_gradient(field.diffusion), flows.shape[-1:])
+    return flows * jnp.sqrt(pairs.step[:, None, None, None] / (2.0 * noise)[None, None, None])
+
+
+def _pushed(field: GradientField, pairs: Pairs, record: bool) -> tuple[Array, Array, Array]:
+    """Cells and their weights at the later times and, on record, the learned flow along their ways, (pair, step, cell,
+    species)."""
     material = field.material()
 
     def allowed(state: State) -> State:
         return jnp.where(material, jnp.maximum(state, 0.0), state)
 
-    def one(begin: Array, shocks: Array, start: Scalar, step: Scalar, acting: Perturbation) -> tuple[Array, Array]:
+    def one(begin: Array, shocks: Array, start: Scalar, step: Scalar, acting: Perturbation) -> tuple:
         spread = jnp.sqrt(2.0 * field.diffusion * step)
 
-        def advance(carry: tuple[Array, Array, Scalar], shock: Array) -> tuple[tuple[Array, Array, Scalar], None]:
+        def advance(carry: tuple[Array, Array, Scalar], shock: Array) -> tuple[tuple[Array, Array, Scalar], Array]:
             cells, weight, time = carry
 
-            def move(state: State, xi: State) -> tuple[State, Scalar]:
+            def move(state: State, xi: State) -> tuple[State, Scalar, Array]:
                 kick = spread * xi
                 first = field.vector_field(time, state, acting)
                 guess = allowed(state + step * first + kick)
                 second = field.vector_field(time + step, guess, acting)
                 grown = jnp.zeros((), state.dtype) if field.growth is None else step * field.growth(state)[0]
-                return allowed(state + 0.5 * step * (first + second) + kick), grown
+                told = field.learned(state, acting.at(time).signal) if record else state[:0]
+                return allowed(state + 0.5 * step * (first + second) + kick), grown, told
 
-            moved, grown = jax.vmap(move)(cells, shock)
-            return (moved, weight + grown, time + step), None
+            moved, grown, told = jax.vmap(move)(cells, shock)
+            return (moved, weight + grown, time + step), told
 
         still = jnp.zeros(begin.shape[0], begin.dtype)
-        (cells, weight, _), _ = jax.lax.scan(advance, (begin, still, start), shocks)
-        return cells, weight
+        (cells, weight, _), flows = jax.lax.scan(advance, (begin, still, start), shocks)
+        return cells, weight, flows
 
-    return Arrived(*jax.vmap(one)(pairs.begin, pairs.shocks, pairs.start, pairs.step, pairs.perturbations))
+    return jax.vmap(one)(pairs.begin, pairs.shocks, pairs.start, pairs.step, pairs.perturbations)
 
 
 def _places(problems: Problems, snapshots: Snapshots, table: Table) -> list[int]:

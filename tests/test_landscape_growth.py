@@ -1,0 +1,54 @@
+"""Growth that is fitted with a landscape, against a flow whose laws stay normal."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pinnsim.data import Snapshots
+from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined
+from pinnsim.dynamics.gradient import gradient_field
+from pinnsim.fit import fit_landscape
+
+PULL, NOISE, BASE, SLOPE = 1.0, 0.5, -0.3, 0.8
+TIMES = (0.0, 0.3, 0.7, 1.2)
+
+
+def laws() -> list[tuple[float, float, float]]:
+    """Mean, variance and log mass at each time of `dX = -pull X dt + sqrt(2 D) dW` with growth `base + slope X`:
+    m' = -pull m + slope v, v' = -2 pull v + 2 D, (ln mass)' = base + slope m."""
+    mean, variance, size, dt, found = 2.5, 1.5, 0.0, 1e-4, []
+    for k in range(round(TIMES[-1] / dt) + 1):
+        if any(abs(k * dt - time) < dt / 2 for time in TIMES):
+            found.append((mean, variance, size))
+        mean, variance, size = (
+            mean + dt * (SLOPE * variance - PULL * mean),
+            variance + dt * 2.0 * (NOISE - PULL * variance),
+            size + dt * (BASE + SLOPE * mean),
+        )
+    return found
+
+
+def test_growth_rates_are_recovered_beside_the_landscape() -> None:
+    exact, rng, count = laws(), np.random.default_rng(2), 4000
+    cells = np.concatenate([mean + np.sqrt(variance) * rng.standard_normal(count) for mean, variance, _ in exact])
+    snapshots = Snapshots.build(
+        cells[:, None], np.repeat(TIMES, count), ("x",), ("state",), time_unit="h", scale="log2", simulated=True
+    )
+    place = box([cells.min() - 0.2], [cells.max() + 0.2])
+    start = gradient_field(
+        confined(chebyshev(1, 2), place, 1.0), ("x",), [0.0], diffusion=0.4, time_unit="h",
+        growth=Boxed(chebyshev(1, 1, constant=True), place),
+    )  # fmt: skip
+    fit = fit_landscape(
+        start, snapshots, masses=np.exp([[size for _, _, size in exact]]), cells=1000, steps=8, waves=6, warm=2,
+        most=12, mass_sd=0.01, progress=False,
+    )  # fmt: skip
+    ends = jnp.asarray([[0.5], [2.5]])
+    rates = eqx.filter_jit(lambda growth: jax.vmap(growth)(ends)[:, 0])
+    learned = np.asarray(rates(fit.field.growth))
+    error = np.std([rates(field.growth) for field in fit.draw(60)], axis=0)
+    assert np.all(np.abs(learned - (BASE + SLOPE * ends[:, 0])) < 3.0 * error), (learned, error)
+    assert np.all(error < 0.2)
+    assert float(fit.field.diffusion) == pytest.approx(NOISE, rel=0.1)
