@@ -33,6 +33,8 @@ _HOMES = {
     "PinnsimError": "pinnsim.errors",
     "PinnsimWarning": "pinnsim.errors",
     "Treatment": "pinnsim.treatment",
+    "read_antimony": "pinnsim.formats.antimony",
+    "read_sbml": "pinnsim.formats.sbml",
     "to_pypesto": "pinnsim.formats.pypesto",
 }
 
