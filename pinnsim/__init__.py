@@ -45,6 +45,8 @@ _HOMES = {
     "Treatment": "pinnsim.treatment",
     "load_model": "pinnsim.formats.bundle",
     "save_model": "pinnsim.formats.bundle",
+    "read_antimony": "pinnsim.formats.antimony",
+    "read_sbml": "pinnsim.formats.sbml",
     "to_pypesto": "pinnsim.formats.pypesto",
     "write_results": "pinnsim.annotated",
 }

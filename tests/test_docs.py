@@ -9,6 +9,7 @@ import pytest
 import pinnsim
 from pinnsim import design, fit, landscape, latent, plot, screen
 from pinnsim import operator as operators
+from pinnsim import simulate as solving
 from pinnsim.landscape import Grid
 from pinnsim.landscape.potential import KINDS
 
@@ -29,7 +30,11 @@ def test_links_and_names_of_a_page(page: Path) -> None:
         "log2",
     }
     assert called
-    known = {name for module in (landscape, plot, fit, screen, operators, design, latent) for name in dir(module)}
+    known = {
+        name
+        for module in (landscape, plot, fit, screen, operators, design, latent, solving, pinnsim)
+        for name in dir(module)
+    }
     assert sorted(called - known) == []
     methods = {name for code in inline for name in re.findall(r"\bGrid\.([a-z_]+)", code)}
     assert sorted(name for name in methods if not hasattr(Grid, name)) == []

@@ -78,7 +78,7 @@ texts = st.recursive(
         st.tuples(part, st.sampled_from("+-*/^"), part).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
         part.map(lambda t: f"-{t}"),
         st.tuples(st.sampled_from(sorted(FUNCTIONS)), part, part, part).map(
-            lambda t: f"{t[0]}({', '.join(t[1 : 1 + FUNCTIONS[t[0]][0]])})"
+            lambda t: f"{t[0]}({', '.join(t[1 : 1 + FUNCTIONS[t[0]]])})"
         ),
     ),
     max_leaves=8,

@@ -17,6 +17,7 @@ from pinnsim import __version__
 from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
 from pinnsim.cli.fit import fit
+from pinnsim.cli.imported import import_model
 from pinnsim.cli.landscape import landscape
 from pinnsim.cli.others import demo, doctor, experiment
 from pinnsim.cli.push import push
@@ -41,6 +42,7 @@ app = typer.Typer(
 )
 for verb in (demo, init, check, fit, score, simulate, landscape, push, screen, report, doctor, experiment, schema):
     app.command()(verb)
+app.command("import")(import_model)
 app.add_typer(sweep, name="sweep")
 
 

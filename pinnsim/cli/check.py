@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import ConfigFile, read_project
+from pinnsim.cli.imported import SUFFIXES, show_model
 from pinnsim.cli.output import show_table, to_json
 from pinnsim.errors import Problems, first
 from pinnsim.session import start
@@ -17,7 +18,7 @@ def check(
     config: ConfigFile,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
 ) -> None:
-    """Read everything a project file names, and say all that is wrong with it.
+    """Read everything a project file names, and say all that is wrong with it; or read an SBML or Antimony model.
 
     Files, columns, units, scales, genes, the network, half-lives, treatments, and whether the model can be built from
     them. Nothing is fitted and nothing written. Shows what share of the genes the network and the half-lives cover. The
@@ -27,8 +28,12 @@ def check(
     Examples:
       pinnsim check project.toml
       pinnsim check project.toml --json
+      pinnsim check BIOMD0000000012.xml
     """
     start()
+    if config.suffix.lower() in SUFFIXES:
+        show_model(config, as_json)
+        return
     project = read_project(config)
     from pinnsim.fit import cultures
     from pinnsim.fit.suits import check_suits

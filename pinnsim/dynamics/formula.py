@@ -12,49 +12,26 @@ A formula is plain, hashable data, so that compiled code is shared by all number
 
 import dataclasses
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 from jaxtyping import Array
 
 from pinnsim.dynamics.interval import Range, range_of
+from pinnsim.dynamics.operations import Tree, evaluate, names_in
 from pinnsim.errors import Problems, closest
 
 _TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([A-Za-z_][\w.:]*)|(\*\*|[-+*/^(),]))")
 _LONGEST, _DEEPEST, _TOWER = 2000, 40, 3  # characters, nested parts, powers of powers
 
-Tree = Any
-"""A number, a name, or a tuple of an operation and its trees."""
-
-
-def _hill(x: Any, threshold: Any, exponent: Any) -> Any:
-    high = (x / threshold) ** exponent
-    return high / (1.0 + high)
-
-
-def _repress(x: Any, threshold: Any, exponent: Any) -> Any:
-    return 1.0 / (1.0 + (x / threshold) ** exponent)
-
-
-FUNCTIONS: dict[str, tuple[int, Callable]] = {
-    "exp": (1, jnp.exp),
-    "log": (1, jnp.log),
-    "sqrt": (1, jnp.sqrt),
-    "abs": (1, jnp.abs),
-    "tanh": (1, jnp.tanh),
-    "min": (2, jnp.minimum),
-    "max": (2, jnp.maximum),
-    "hill": (3, _hill),
-    "repress": (3, _repress),
+FUNCTIONS: dict[str, int] = {
+    **dict.fromkeys(("exp", "log", "sqrt", "abs", "tanh"), 1),
+    **dict.fromkeys(("min", "max"), 2),
+    **dict.fromkeys(("hill", "repress"), 3),
 }
-_BINARY: dict[str, Callable] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-}
+_FOLDED: dict[str, Callable] = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,11 +43,11 @@ class Formula:
 
     def names(self) -> tuple[str, ...]:
         """The names in it, as they first occur."""
-        return tuple(dict.fromkeys(_names(self.tree)))
+        return tuple(dict.fromkeys(names_in(self.tree)))
 
     def value(self, known: Mapping[str, Array]) -> Any:
         """Its value, for what each name stands for; a plain number where there are no names."""
-        return _value(self.tree, known)
+        return evaluate(self.tree, known)
 
     def range_of(self, known: Mapping[str, Range]) -> Range:
         """An interval that holds its value wherever names stay within theirs; it may be wider than it need be."""
@@ -142,7 +119,7 @@ class _Reader:
         if not all(isinstance(part, float) for part in parts):
             return (sign, *parts)
         try:
-            value = -parts[0] if sign == "neg" else parts[0] ** parts[1] if sign == "^" else _BINARY[sign](*parts)
+            value = -parts[0] if sign == "neg" else parts[0] ** parts[1] if sign == "^" else _FOLDED[sign](*parts)
         except ArithmeticError:
             value = math.inf
         if isinstance(value, complex) or not math.isfinite(value):
@@ -207,7 +184,7 @@ class _Reader:
             near = closest(name, tuple(FUNCTIONS))
             hint = f"did you mean '{near}'?" if near else f"there are {', '.join(FUNCTIONS)}"
             raise _WrongError(f"calls '{name}', which is no function here; {hint}", column)
-        wanted = FUNCTIONS[name][0]
+        wanted = FUNCTIONS[name]
         if len(parts) != wanted:
             raise _WrongError(f"gives {name}() {len(parts)} arguments, but it takes {wanted}", column)
         return (name, *parts)
@@ -215,25 +192,3 @@ class _Reader:
     def _close(self) -> None:
         if not self._taken(")"):
             raise _WrongError("has a parenthesis that is not closed", self.column)
-
-
-def _names(tree: Tree) -> list[str]:
-    if isinstance(tree, str):
-        return [tree]
-    return [name for part in tree[1:] for name in _names(part)] if isinstance(tree, tuple) else []
-
-
-def _value(tree: Tree, known: Mapping[str, Array]) -> Any:
-    if isinstance(tree, float):
-        return tree
-    if isinstance(tree, str):
-        return known[tree]
-    operation, *parts = tree
-    values = [_value(part, known) for part in parts]
-    if operation == "^":
-        # A whole power keeps its slope where the base is 0 or negative.
-        whole = isinstance(parts[1], float) and parts[1].is_integer() and abs(parts[1]) <= 64
-        return values[0] ** int(parts[1]) if whole else values[0] ** values[1]
-    if operation == "neg":
-        return -values[0]
-    return (_BINARY[operation] if operation in _BINARY else FUNCTIONS[operation][1])(*values)

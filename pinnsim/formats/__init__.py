@@ -1,2 +1,2 @@
 """What is written and read: configurations (`toml`), model bundles (`bundle`) and simulations (`simulation`); what
-other tools take (`pypesto`)."""
+other tools take (`pypesto`); kinetic models of others (`sbml`, `antimony`)."""

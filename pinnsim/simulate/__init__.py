@@ -1,7 +1,7 @@
 """Solving: models under perturbations, one lane per cell, results as values with outcomes."""
 
 from pinnsim.simulate.ensemble import Ensemble, sample_cells
-from pinnsim.simulate.initial import AbstractInitial, AtRest, FromSample, FromState
+from pinnsim.simulate.initial import AbstractInitial, AsWritten, AtRest, FromSample, FromState
 from pinnsim.simulate.langevin import Diffusion, Langevin
 from pinnsim.simulate.linear_noise import (
     AbstractCovariance,
@@ -33,6 +33,7 @@ __all__ = [
     "AbstractSampler",
     "AbstractSurrogate",
     "Answer",
+    "AsWritten",
     "AtRest",
     "Certificate",
     "Diffusion",

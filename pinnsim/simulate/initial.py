@@ -1,4 +1,4 @@
-"""Where a simulation starts: at rest, at rest as a sample shows it, or at a given state."""
+"""Where a simulation starts: at rest, at rest as a sample shows it, as the model says, or at a given state."""
 
 import abc
 from typing import TypeAlias
@@ -64,6 +64,17 @@ class AtRest(AbstractInitial):
     def check(self, model: Model) -> None:
         if self.guess is not None:
             _check_state(self.guess, model)
+
+
+class AsWritten(AbstractInitial):
+    """The state that the model itself starts from, `default_state()`: for imported models what the file says, worked
+    out from the model's own numbers."""
+
+    def state(self, model: Model, perturbation: Perturbation) -> State:
+        return model.kinetics.default_state()
+
+    def check(self, model: Model) -> None:
+        pass
 
 
 class FromSample(AbstractInitial):

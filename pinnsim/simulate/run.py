@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Array
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times, Trajectory
 from pinnsim.simulate.ensemble import Ensemble, sample_cells
-from pinnsim.simulate.initial import AbstractInitial, AtRest, Bare, Model
+from pinnsim.simulate.initial import AbstractInitial, AsWritten, AtRest, Bare, Model
 from pinnsim.simulate.linear_noise import LinearNoise, NoiseSolution, linear_noise
 from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
@@ -27,6 +28,7 @@ from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.surrogate import AbstractSurrogate, solve_certified
+from pinnsim.simulate.switches import with_own_switches
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -88,11 +90,12 @@ def simulate(
     **Arguments:** `model`: a cell model, or kinetics alone (a reaction system), which have no readings; `times`:
     (time,), increasing, in the model's unit; `treatments`: one or several, as objects or text (`"GATA1=0,
     signal(malate)=1@0:10"`); `initial`: one rule for all lanes or one each (default `AtRest()`: the culture was at rest
-    before the first switch); `method`: `ODE()` (default), `LinearNoise(size)`, or a sampler: `SSA(size)`,
-    `Langevin(size, dt)`, `TauLeaping(size)`, `Diffusion(...)`, or a learned operator with its fallback,
-    `pinnsim.operator.Operator(...)`, whose answers are taken where they are certified; `key`, `cells`: for samplers, a
-    JAX key and the number of cells per treatment, of which those with one number share their random numbers; `phases`:
-    pad perturbations to this many phases, so that later calls with other kinds share this compilation; `memory_limit`:
+    before the first switch; of imported models `AsWritten()`, what the file says); `method`: `ODE()` (default),
+    `LinearNoise(size)`, or a sampler: `SSA(size)`, `Langevin(size, dt)`, `TauLeaping(size)`, `Diffusion(...)`, or a
+    learned operator with its fallback, `pinnsim.operator.Operator(...)`, whose answers are taken where they are
+    certified; `key`, `cells`: for samplers, a JAX key and the number of cells per treatment, of which those with one
+    number share their random numbers; `phases`: pad perturbations to this many phases, so that later calls with other
+    kinds share this compilation; `memory_limit`:
     bytes.
 
     **Returns** a `Simulation`, `Moments` or an `Ensemble`, with an outcome per lane (and cell); what failed is NaN,
@@ -107,16 +110,23 @@ def simulate(
     with Problems() as problems:
         moments = _read_times(times, problems)
         lanes = _read_treatments(given, problems)
-        rules = list(initial) if isinstance(initial, Sequence) else [initial or AtRest()] * len(given)
+        usual = AsWritten() if isinstance(cell.kinetics, RuleSystem) else AtRest()
+        rules = list(initial) if isinstance(initial, Sequence) else [initial or usual] * len(given)
         _check_rules(cell, rules, len(given), problems)
         _check_size(cell, method, len(given), cells, moments.size, memory_limit, problems)
         if isinstance(method, AbstractSampler) and key is None:
             problems.add("E_USAGE", "Sampled cells need random numbers: give key=jax.random.key(0), or another.")
+        if isinstance(method, LinearNoise) and isinstance(cell.kinetics, RuleSystem):
+            problems.add(
+                "E_USAGE",
+                "A model of reactions and rules has rates of either sign, for which there is no linear noise; write it "
+                "as a reaction system, one reaction per direction, or use ODE().",
+            )
         for treatment in dict.fromkeys(lanes):
             _collect(partial(treatment.check, cell.table), problems)
             if moments.ndim == 1 and moments.size > 1 and np.isfinite(moments).all():
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
-    perturbations = resolve_lanes(lanes, cell.table, phases)
+    perturbations = with_own_switches(cell.kinetics, resolve_lanes(lanes, cell.table, phases))
     span, starts = jnp.asarray(moments), stack(rules)
     begin, usable = _begin(cell, perturbations, starts)
     if isinstance(method, AbstractSampler) and key is not None:

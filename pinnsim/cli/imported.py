@@ -1,0 +1,65 @@
+"""`pinnsim import`: what a published kinetic model holds, and what of it cannot be simulated here."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pinnsim.cli.output import show_table, to_json
+from pinnsim.errors import first
+from pinnsim.session import start
+
+SUFFIXES = (".xml", ".sbml", ".ant", ".antimony")
+_COUNTS = ("compartments", "species", "reactions", "parameters", "assignment_rules", "rate_rules")
+
+
+def import_model(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="An SBML (.xml, .sbml) or Antimony (.ant) file.", show_default=False)
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
+) -> None:
+    """Read a kinetic model written in SBML or Antimony, and say what was understood and what was refused.
+
+    Nothing is written. What is not supported (events, delays, algebraic rules, fast reactions, packages) is named by
+    construct, identifier and line, all at once; then the exit status is 3. The file is parsed in a process of its own.
+
+    \b
+    Examples:
+      pinnsim import BIOMD0000000012.xml
+      pinnsim import toggle.ant --json
+    """
+    start()
+    show_model(file, as_json)
+
+
+def show_model(file: Path, as_json: bool) -> None:
+    """Shows what a model's file holds. **Raises** as `read_sbml`, after the JSON was shown."""
+    from pinnsim.formats.sbml_report import describe_model
+
+    found, error = describe_model(file)
+    if as_json:
+        typer.echo(to_json(found), nl=False)
+    if error is not None:
+        raise error
+    if not as_json:
+        _show(found, file)
+
+
+def _show(found: dict[str, Any], file: Path) -> None:
+    typer.echo(f"{found['model']} (SBML {found['level']}, time in {found['time_unit']})")
+    rows: list[tuple[object, ...]] = [(name.replace("_", " "), found[name]) for name in _COUNTS]
+    rows += [("initial assignments", found["initial_assignments"])]
+    show_table("What was understood", ("", "count"), rows)
+    typer.echo(f"States: {first(found['states'], 8)}")
+    typer.echo(f"Numbers to change, sweep or fit: {first(found['constants'], 8)}")
+    for law in found["conservation_laws"]:
+        typer.echo(f"Conserved: {law}")
+    if found["switch_times"]:
+        typer.echo(f"Formulas switch at times {first(f'{time:g}' for time in found['switch_times'])}.")
+    if found["constraints_not_checked"]:
+        typer.echo(f"{found['constraints_not_checked']} constraints are not checked while it runs.")
+    if found["stiffness"] is not None:
+        typer.echo(f"Stiffness at the start: {found['stiffness']:.3g} (fastest over slowest rate).")
+    reader = "read_sbml" if file.suffix.lower() in SUFFIXES[:2] else "read_antimony"
+    typer.echo(f"Nothing was refused. Next, in Python: model = pinnsim.{reader}(...); simulate(model, times)")

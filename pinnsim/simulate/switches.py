@@ -1,0 +1,35 @@
+"""Switches that a model has of its own: conditions on the time alone, at which its right-hand side jumps.
+
+A step that straddles a jump loses its order, and one that is long enough never sees a pulse. Solvers already end steps
+at the starts and stops of perturbations, so a model's own switches are given to them as phases that do nothing.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.rules import RuleSystem
+from pinnsim.parameter import resolve
+from pinnsim.perturbation import Perturbation
+
+
+def with_own_switches(kinetics: AbstractKinetics, perturbations: Perturbation) -> Perturbation:
+    """The same perturbations, (lane, phase), with an idle phase for each of the model's own switches."""
+    if not isinstance(kinetics, RuleSystem) or not kinetics.switching:
+        return perturbations
+    idle = Perturbation.none(kinetics.table, len(kinetics.switching))
+    idle = eqx.tree_at(lambda p: p.start, idle, _times(kinetics))
+    lanes = perturbations.start.shape[0]
+
+    def joined(own: Array, more: Array) -> Array:
+        return jnp.concatenate([own, jnp.broadcast_to(more, (lanes, *more.shape)).astype(own.dtype)], axis=1)
+
+    return jax.tree.map(joined, perturbations, idle)
+
+
+@eqx.filter_jit
+def _times(kinetics: RuleSystem) -> Float[Array, " switch"]:
+    times = resolve(kinetics).switch_times()
+    return jnp.where(jnp.isfinite(times), times, jnp.inf)
