@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import ndtri
 
 from pinnsim.dynamics.activity import HiddenActivity
+from pinnsim.dynamics.attention import attention_residual
 from pinnsim.dynamics.gene_kinetics import LAYERS, GeneKinetics, reaction_kinds
 from pinnsim.dynamics.regulation import AbstractPromoter, HillAverage, Promoter, edge_slots, hill_average
-from pinnsim.dynamics.residual import AbstractResidual, NoResidual, mlp_residual
+from pinnsim.dynamics.residual import AbstractResidual, NoResidual, low_rank_residual, mlp_residual
 from pinnsim.errors import PinnsimError, first
 from pinnsim.network import Network
 from pinnsim.observation import LikelihoodConfig, Observation, ReadoutConfig, observation_of, observation_spreads
@@ -86,11 +87,18 @@ class RegulationConfig(_Section):
 
 
 class ResidualConfig(_Section):
-    """The neural correction inside the promoter's log-odds."""
+    """The neural correction inside the promoter's log-odds.
 
-    kind: Literal["none", "mlp"] = "none"
+    `mlp` and `low_rank` see every regulator and signal; `attention` sees a gene's listed regulators only, with their
+    signs (hard ones as `regulation.signs` says). `width`: of hidden layers, or of attention's embeddings; `depth`:
+    hidden layers of `mlp`; `rank`: of `low_rank`; `heads`: of attention, per kind of edge.
+    """
+
+    kind: Literal["none", "mlp", "attention", "low_rank"] = "none"
     width: Annotated[int, Field(ge=1, le=4096)] = 16
     depth: Annotated[int, Field(ge=1, le=8)] = 1
+    rank: Annotated[int, Field(ge=1, le=4096)] = 4
+    heads: Annotated[int, Field(ge=1, le=64)] = 1
     gate: Fraction = 0.1
     bound: Positive = 2.0
     weight_sd: Positive = 1.0
@@ -192,7 +200,7 @@ def _kinetics(config: ModelConfig, network: Network, prior: KineticPrior, key: P
         translation=positive(np.full(count, config.translation)) if protein else None,
         protein_decay=positive(rate_of(np.full(count, config.protein_half_life))) if protein else None,
         promoter=_promoter(regulation, network, is_hidden),
-        residual=_residual(config.residual, len(network.regulators), len(inputs), count, key),
+        residual=_residual(config, network, key),
         hidden=_hidden_activity(config, len(hidden), count),
         gain=jnp.zeros((len(network.regulators), len(inputs))),
         regulator_state=jnp.asarray([table.require("species", name) for name in stands_for], dtype=int),
@@ -272,11 +280,32 @@ def _hidden_activity(config: ModelConfig, hidden: int, genes: int) -> HiddenActi
     )
 
 
-def _residual(config: ResidualConfig, regulators: int, inputs: int, genes: int, key: PRNGKeyArray) -> AbstractResidual:
-    if config.kind == "none":
+def _residual(config: ModelConfig, network: Network, key: PRNGKeyArray) -> AbstractResidual:
+    chosen, regulation = config.residual, config.regulation
+    regulators, inputs, genes = len(network.regulators), len(config.inputs), len(network.genes)
+    gate, bound = chosen.gate, chosen.bound
+    if chosen.kind == "none":
         return NoResidual(frozen(0.0), genes)
+    if chosen.kind == "low_rank":
+        return low_rank_residual(regulators, inputs, genes, rank=chosen.rank, gate=gate, bound=bound, key=key)
+    if chosen.kind == "attention":
+        return attention_residual(
+            np.asarray(network.source),
+            np.asarray(network.target),
+            np.asarray(network.sign),
+            regulators,
+            inputs,
+            genes,
+            width=chosen.width,
+            heads=chosen.heads,
+            hard=regulation.signs == "hard",
+            gate=gate,
+            bound=bound,
+            affinity=regulation.affinity,
+            key=key,
+        )
     return mlp_residual(
-        regulators, inputs, genes, width=config.width, depth=config.depth, gate=config.gate, bound=config.bound, key=key
+        regulators, inputs, genes, width=chosen.width, depth=chosen.depth, gate=gate, bound=bound, key=key
     )
 
 
@@ -313,7 +342,7 @@ def _spread(model: CellModel, config: ModelConfig, prior: KineticPrior) -> CellM
     if k.translation is not None:
         chosen.append((k.translation.raw, config.translation_sd))
     chosen += observation_spreads(spread.observation, config.readout, config.likelihood)
-    if config.residual.kind == "mlp":
+    if config.residual.kind != "none":
         weights = jax.tree.leaves(eqx.filter(k.residual.network, eqx.is_inexact_array))
         chosen += [(leaf, config.residual.weight_sd) for leaf in weights] + [(k.residual.gate.raw, 1.0)]
     sds = {id(leaf): sd for leaf, sd in chosen}

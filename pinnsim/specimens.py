@@ -109,7 +109,7 @@ def model_of(
     unmeasured: int = 0,
     hidden: Literal["none", "unmeasured", "all"] = "unmeasured",
     own_inputs: bool = False,
-    residual: Literal["none", "mlp"] = "none",
+    residual: Literal["none", "mlp", "attention", "low_rank"] = "none",
     readout: Literal["identity", "array"] = "array",
     inputs: tuple[str, ...] = ("food", "heat"),
 ) -> CellModel:

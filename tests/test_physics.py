@@ -23,7 +23,8 @@ from pinnsim.tree import lane, stack
 LANES, SPAN = 16, 12.0
 TIMES = jnp.linspace(0.0, SPAN, 13)
 TIGHT = ODE(1e-12, 1e-13)
-KINDS = [(layers, "mlp") for layers in LAYERS] + [(("mrna",), "none")]
+FORMS = ("mlp", "attention", "low_rank", "mlp")
+KINDS = [*zip(LAYERS, FORMS, strict=True), (("mrna",), "none")]
 
 field = eqx.filter_jit(GeneKinetics.vector_field)
 run = eqx.filter_jit(solve)

@@ -38,9 +38,10 @@ def fit(
     """Fit a model to time courses, as a project file says.
 
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
-    every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv), unlisted edges
-    that the data ask for (proposed_edges.csv), the terms of the objective (fit.json), the complete configuration
-    (project.toml) and pictures. Ctrl-C keeps the best so far; the same command goes on where it stopped.
+    every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv; with an
+    attention residual also what it made of each), unlisted edges that the data ask for (proposed_edges.csv), the terms
+    of the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far;
+    the same command goes on where it stopped.
 
     \b
     Examples:
@@ -155,7 +156,7 @@ def _certainty(
     result: "FitResult", prior: "ModelPrior", data: "Cultures", project: "Project", progress: bool
 ) -> dict[str, str]:
     """Tables of rates and edges of the best start, and on screen how many of them the data identify."""
-    from pinnsim.fit import edge_table, laplace, propose_edges, rate_table, verdict_counts
+    from pinnsim.fit import attention_table, edge_table, laplace, propose_edges, rate_table, verdict_counts
 
     try:
         posterior = laplace(result.best(), prior, data, project.config.fit, progress=progress)
@@ -173,7 +174,11 @@ def _certainty(
     typer.echo(
         f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}."
     )
-    return files | {EDGES: edge_table(posterior).to_csv(index=False), PROPOSED: asked.to_csv(index=False)}
+    edges = edge_table(posterior)
+    if project.config.model.residual.kind == "attention":
+        attended = attention_table(result.best(), data, project.config.fit).drop(columns="sign")
+        edges = edges.merge(attended, on=["source", "target"], how="left", validate="one_to_one")
+    return files | {EDGES: edges.to_csv(index=False), PROPOSED: asked.to_csv(index=False)}
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:

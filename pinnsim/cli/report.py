@@ -118,11 +118,17 @@ def _certainty(page: "Report", folder: Path) -> None:
     page.table(verdict_counts(rates), text)
     if (folder / EDGES).is_file():
         edges = pd.read_csv(folder / EDGES, keep_default_na=False)
-        shown = edges[["rank", "source", "target", "strength", "lo", "hi", "width"]].head(_EDGES)
+        attended = [name for name in ("attention", "contribution") if name in edges]
+        shown = edges[["rank", "source", "target", "strength", "lo", "hi", "width", *attended]].head(_EDGES)
         text = (
             f"The clearest {len(shown)} of {len(edges)} edges: signed strength with a 90 % interval; width is posterior"
             f" over prior, so that an edge near 1 is clear by its prior alone. All: {EDGES}."
         )
+        if attended:
+            text += (
+                " Attention and contribution (log-odds) are what the learned correction made of an edge, not evidence"
+                " that it exists."
+            )
         page.table(shown, text)
 
 

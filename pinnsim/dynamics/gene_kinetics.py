@@ -125,7 +125,11 @@ class GeneKinetics(AbstractKinetics):
 
     def _shift(self, regulators: PerRegulator, state: State, edits: Edits) -> PerGene | None:
         """What genes' own inputs and the residual add to the log-odds; `None` where the model has neither."""
-        learned = None if isinstance(self.residual, NoResidual) else self.residual(regulators, edits.signal)
+        learned = (
+            None
+            if isinstance(self.residual, NoResidual)
+            else self.residual(regulators, edits.signal, edits.edge_factor)
+        )
         if not self.own_inputs:
             return learned
         own = state[-self.genes :]

@@ -4,6 +4,10 @@
 
 It is zero at the start (the last layer is zero), bounded by `gate * bound` in log-odds, and added inside the sigmoid,
 so promoter activity stays in (0, 1) whatever the weights are. The gate in [0, 1] is reported: 0 is pure physics.
+
+Networks here see every regulator: a multilayer perceptron, or a form of low rank, `U tanh(V'f + b)`, whose rank is the
+number of patterns of regulators and signals f that all genes share. `attention` has the form that sees listed
+regulators only.
 """
 
 import abc
@@ -11,10 +15,10 @@ import abc
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from pinnsim.parameter import Parameter, interval
-from pinnsim.shapes import PerGene, PerInput, PerRegulator
+from pinnsim.shapes import PerEdge, PerGene, PerInput, PerRegulator
 
 
 class AbstractResidual(eqx.Module):
@@ -23,8 +27,9 @@ class AbstractResidual(eqx.Module):
     gate: eqx.AbstractVar[Parameter]
 
     @abc.abstractmethod
-    def __call__(self, regulators: PerRegulator, signal: PerInput) -> PerGene:
-        """Correction in log-odds, (gene,), from regulator inputs (>= 0) and external signals."""
+    def __call__(self, regulators: PerRegulator, signal: PerInput, edge_factor: PerEdge | None = None) -> PerGene:
+        """Correction in log-odds, (gene,), from regulator inputs (>= 0), external signals and the perturbation's edge
+        factors, (edge,), which only forms that go along edges read (`None`: all 1)."""
 
 
 class NoResidual(AbstractResidual):
@@ -33,7 +38,7 @@ class NoResidual(AbstractResidual):
     gate: Parameter
     genes: int = eqx.field(static=True)
 
-    def __call__(self, regulators: PerRegulator, signal: PerInput) -> PerGene:
+    def __call__(self, regulators: PerRegulator, signal: PerInput, edge_factor: PerEdge | None = None) -> PerGene:
         return jnp.zeros(self.genes, regulators.dtype)
 
 
@@ -48,9 +53,31 @@ class MLPResidual(AbstractResidual):
     bound: Parameter
     network: eqx.nn.MLP
 
-    def __call__(self, regulators: PerRegulator, signal: PerInput) -> PerGene:
-        features = jnp.concatenate([jnp.log1p(regulators), signal])
-        return self.gate * self.bound * jnp.tanh(self.network(features))
+    def __call__(self, regulators: PerRegulator, signal: PerInput, edge_factor: PerEdge | None = None) -> PerGene:
+        return self.gate * self.bound * jnp.tanh(self.network(_features(regulators, signal)))
+
+
+class LowRank(eqx.Module):
+    """`U tanh(V'f + b)`: `write` is U, (gene, rank), `read` is V, (feature, rank), `offset` is b, (rank,)."""
+
+    write: Float[Array, "gene rank"]
+    read: Float[Array, "feature rank"]
+    offset: Float[Array, " rank"]
+
+    def __call__(self, features: Float[Array, " feature"]) -> PerGene:
+        return self.write @ jnp.tanh(features @ self.read + self.offset)
+
+
+class LowRankResidual(AbstractResidual):
+    """A few patterns of all regulators and signals, each with a weight per gene: `rank (genes + regulators + inputs
+    + 1)` numbers. Arguments as in `MLPResidual`."""
+
+    gate: Parameter
+    bound: Parameter
+    network: LowRank
+
+    def __call__(self, regulators: PerRegulator, signal: PerInput, edge_factor: PerEdge | None = None) -> PerGene:
+        return self.gate * self.bound * jnp.tanh(self.network(_features(regulators, signal)))
 
 
 def mlp_residual(
@@ -63,3 +90,19 @@ def mlp_residual(
         lambda n: (n.layers[-1].weight, n.layers[-1].bias), network, replace_fn=lambda leaf: jnp.zeros_like(leaf)
     )
     return MLPResidual(interval(gate, 0.0, 1.0), jnp.asarray(bound, dtype=float), network)
+
+
+def low_rank_residual(
+    regulators: int, inputs: int, genes: int, *, rank: int, gate: float, bound: float, key: PRNGKeyArray
+) -> LowRankResidual:
+    """A `LowRankResidual` whose output is zero. Good values: rank 2-8, gate and bound as for `mlp_residual`."""
+    features = regulators + inputs
+    # Of the size that eqx.nn.Linear begins with.
+    reach = 1.0 / max(features, 1) ** 0.5
+    read = jax.random.uniform(key, (features, rank), dtype=float, minval=-reach, maxval=reach)
+    network = LowRank(jnp.zeros((genes, rank)), read, jnp.zeros(rank))
+    return LowRankResidual(interval(gate, 0.0, 1.0), jnp.asarray(bound, dtype=float), network)
+
+
+def _features(regulators: PerRegulator, signal: PerInput) -> Float[Array, " feature"]:
+    return jnp.concatenate([jnp.log1p(regulators), signal])

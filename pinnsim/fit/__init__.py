@@ -1,5 +1,6 @@
 """Learning: models fitted to data through solvers, from many starts, with every term of the objective named."""
 
+from pinnsim.fit.attended import attention_table
 from pinnsim.fit.begin import MixtureBegin, SettledBegin
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.draws import Draws
@@ -90,6 +91,7 @@ __all__ = [
     "SnapshotFit",
     "Stepped",
     "Target",
+    "attention_table",
     "aupr",
     "cross_condition",
     "cultures",

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pinnsim.data import Dataset
-from pinnsim.dynamics.residual import MLPResidual
+from pinnsim.dynamics.residual import NoResidual
 from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.fit.cultures import Cultures, cultures, measured_cultures
 from pinnsim.fit.fit import FitResult, fit_groups
@@ -349,7 +349,7 @@ def without_neural_part(prior: ModelPrior) -> ModelPrior:
 
     **Raises** `E_USAGE` where it has none.
     """
-    if not isinstance(prior.center.kinetics.residual, MLPResidual):
+    if isinstance(prior.center.kinetics.residual, NoResidual):
         raise PinnsimError.of(
             "E_USAGE", "The model has no neural part to be left out; set residual = { kind = 'mlp' } to have one."
         )

@@ -4,6 +4,7 @@ Sums over readings are gathered culture by culture; a reverse sweep per sample t
 depends on its own numbers and on its log-odds in every step of the grid.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -50,20 +51,7 @@ def score_tests(
     each gene's own numbers, (gene, own)."""
     own, cell, scored = own_numbers(model), resolve(model), scored_readings(data, settings)
 
-    def course(times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array) -> tuple:
-        """First state, RNA along the grid, (node, gene), and whether there are any."""
-        rule = FromSample(readings[0]) if settings.initial == "sample" else AtRest()
-        state = rule.state(cell, perturbation)
-        fine = jnp.all(jnp.isfinite(state))
-        if fitted:
-            method = ODE(settings.rtol, settings.atol, max_steps=settings.max_steps)
-            solution, _ = run_one(cell, grid, method, perturbation, rule)
-            rna, fine = cell.kinetics.layer(solution.states, "rna"), fine & (solution.outcome == Outcome.DONE)
-        else:
-            rna = jax.vmap(cell.observation.readout.invert)(smooth(times, readings, mask, grid))
-        return jnp.where(fine, state, 1.0), jnp.where(fine, rna, 1.0), fine
-
-    states, rna, usable = jax.vmap(course)(data.times, data.per_exposure, data.mask, data.perturbations, data.grid)
+    states, rna, usable = courses(cell, data, settings, fitted)
     levels, level_at_rest = jax.vmap(lambda *culture: _inputs(cell.kinetics, index, *culture))(
         states, data.perturbations, data.grid, rna
     )
@@ -120,6 +108,43 @@ def score_tests(
     return _scores(sums, here - center_of, spread)
 
 
+def courses(cell: CellModel, data: Cultures, settings: Settings, fitted: bool) -> tuple[Array, Array, Array]:
+    """First states, (culture, species), RNA along the grids, (culture, node, gene), and whether there are any,
+    (culture,): as fitted or as measured. `cell` is resolved."""
+
+    def course(times: Array, readings: Array, mask: Array, perturbation: Perturbation, grid: Array) -> tuple:
+        rule = FromSample(readings[0]) if settings.initial == "sample" else AtRest()
+        state = rule.state(cell, perturbation)
+        fine = jnp.all(jnp.isfinite(state))
+        if fitted:
+            method = ODE(settings.rtol, settings.atol, max_steps=settings.max_steps)
+            solution, _ = run_one(cell, grid, method, perturbation, rule)
+            rna, fine = cell.kinetics.layer(solution.states, "rna"), fine & (solution.outcome == Outcome.DONE)
+        else:
+            rna = jax.vmap(cell.observation.readout.invert)(smooth(times, readings, mask, grid))
+        return jnp.where(fine, state, 1.0), jnp.where(fine, rna, 1.0), fine
+
+    return jax.vmap(course)(data.times, data.per_exposure, data.mask, data.perturbations, data.grid)
+
+
+def along(
+    kinetics: GeneKinetics,
+    state: State,
+    perturbation: Perturbation,
+    grid: Array,
+    rna: Array,
+    read: Callable[[State, Edits], Any],
+) -> Any:
+    """What `read` makes of the state in the middle of every step of a course, (step, ...)."""
+
+    def advance(state: State, step: tuple) -> tuple[State, Any]:
+        span, edits, here = step
+        seen = halfway(kinetics, state, span, edits, here)
+        return exponential_step(kinetics, state, span, edits, here), read(seen, edits)
+
+    return jax.lax.scan(advance, state, _steps(perturbation, grid, rna))[1]
+
+
 def _scores(sums: _Sums, away: Array, spread: Array) -> tuple[Array, Array, Array, Array, Array]:
     """U and I from the sums, with what the gene's own parameters could do as well taken away."""
     free = (spread > 0).astype(away.dtype)
@@ -161,13 +186,7 @@ def _inputs(
         both = jnp.concatenate([kinetics.regulator_inputs(seen, edits), kinetics.layer(seen, product)])
         return jnp.log(jnp.maximum(both[index], _LEAST))
 
-    def advance(state: State, step: tuple) -> tuple[State, Array]:
-        span, edits, here = step
-        seen = halfway(kinetics, state, span, edits, here)
-        return exponential_step(kinetics, state, span, edits, here), read(seen, edits)
-
-    along = jax.lax.scan(advance, state, _steps(perturbation, grid, rna))[1]
-    return along, read(state, _since_ever(perturbation))
+    return along(kinetics, state, perturbation, grid, rna, read), read(state, _since_ever(perturbation))
 
 
 def _begin(kinetics: GeneKinetics, state: State, perturbation: Perturbation, rest: Array, initial: str) -> State:
