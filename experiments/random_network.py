@@ -91,21 +91,10 @@ def shrunk(readings: np.ndarray, training: np.ndarray, sd: float) -> np.ndarray:
 
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     """Simulates, fits every level as a lane, and scores what was held out."""
-    rng = np.random.default_rng(plan["seeds"][0])
-    genes, times, training = plan["genes"], np.asarray(plan["times"], dtype=float), plan["training"]
-    real = network_of(genes, plan["regulators"], rng)
-    rate = 0.4 * np.exp(0.3 * rng.standard_normal(genes))
-    truth = draw_start(model_of(plan, real, rate), jax.random.key(plan["seeds"][0]), 1.0)
-    clean = courses_of(truth, rng.random((training + plan["held_out"], genes)), times)
+    times, training = np.asarray(plan["times"], dtype=float), plan["training"]
+    real, rate, clean = simulated(plan)
     unit = float(clean.mean())
-    levels = []
-    for wrong in plan["corruption"]:
-        network = corrupted(real, wrong, np.random.default_rng(plan["seeds"][0] + 1))
-        for noise in plan["noise"]:
-            spread = noise * unit * np.random.default_rng(plan["seeds"][0] + 2).standard_normal(clean.shape)
-            noisy = np.maximum(clean + spread, 0.0)  # no instrument shows less than nothing
-            chosen = {**plan, "model": {**plan["model"], "likelihood": {"kind": "gaussian", "sd": _sd(noise, unit)}}}
-            levels.append(Level(noise, wrong, network, model_of(chosen, network, rate), noisy))
+    levels = levels_of(plan, real, rate, clean)
     fit = FitPlan.model_validate(plan["fit"])
     data = [
         cultures(dataset_of(level, times, training, unit), level.prior.center.table, substeps=fit.substeps)
@@ -132,6 +121,29 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
             rows.append(Acceptance(f"edge AUPR less the corrupted prior's own, {name}", recovery.gain, 0.0, "higher"))
     save(picture(levels, found), out / "random_network.png")
     return Findings(found, {"mean expression": unit}, tuple(rows), ("The data are simulated.",))
+
+
+def simulated(plan: dict[str, Any]) -> tuple[Network, np.ndarray, np.ndarray]:
+    """The real network, rates of decay, (gene,), and courses without noise, (course, time, gene)."""
+    rng = np.random.default_rng(plan["seeds"][0])
+    genes, times = plan["genes"], np.asarray(plan["times"], dtype=float)
+    real = network_of(genes, plan["regulators"], rng)
+    rate = 0.4 * np.exp(0.3 * rng.standard_normal(genes))
+    truth = draw_start(model_of(plan, real, rate), jax.random.key(plan["seeds"][0]), 1.0)
+    return real, rate, courses_of(truth, rng.random((plan["training"] + plan["held_out"], genes)), times)
+
+
+def levels_of(plan: dict[str, Any], real: Network, rate: np.ndarray, clean: np.ndarray) -> list[Level]:
+    """A lane per share of wrong edges and noise."""
+    levels, unit = [], float(clean.mean())
+    for wrong in plan["corruption"]:
+        network = corrupted(real, wrong, np.random.default_rng(plan["seeds"][0] + 1))
+        for noise in plan["noise"]:
+            spread = noise * unit * np.random.default_rng(plan["seeds"][0] + 2).standard_normal(clean.shape)
+            noisy = np.maximum(clean + spread, 0.0)  # no instrument shows less than nothing
+            chosen = {**plan, "model": {**plan["model"], "likelihood": {"kind": "gaussian", "sd": _sd(noise, unit)}}}
+            levels.append(Level(noise, wrong, network, model_of(chosen, network, rate), noisy))
+    return levels
 
 
 def _sd(noise: float, unit: float) -> float:
@@ -163,6 +175,14 @@ def scores(
     model: CellModel, level: Level, clean: np.ndarray, times: np.ndarray, training: int, unit: float
 ) -> dict[str, float]:
     """Mean squared errors on the held-out courses."""
+    found = errors(model, level, clean, times, training, unit)
+    return {name: float(np.mean(value**2)) for name, value in found.items()}
+
+
+def errors(
+    model: CellModel, level: Level, clean: np.ndarray, times: np.ndarray, training: int, unit: float
+) -> dict[str, np.ndarray]:
+    """Errors on the held-out courses by way to predict, (course, time, gene)."""
     noisy, known, sd = level.courses[training:], level.courses[:training], level.noise * unit
     truth, steps = clean[training:], len(times) - 1
     starts = np.stack([shrunk(noisy[:, k], known[:, k], sd) for k in range(steps)], axis=1)
@@ -171,7 +191,7 @@ def scores(
     before, after = known[:, :-1].reshape(-1, known.shape[-1]), known[:, 1:].reshape(-1, known.shape[-1])
     slope = ((before - before.mean(0)) * (after - after.mean(0))).sum(0) / ((before - before.mean(0)) ** 2).sum(0)
     linear = after.mean(0) + slope * (noisy[:, :-1] - before.mean(0))
-    mse = {
+    return {
         "one step": ahead[:, :, 1] - truth[:, 1:],
         "one step, AR(1)": linear - truth[:, 1:],
         "one step, persistence": noisy[:, :-1] - truth[:, 1:],
@@ -179,7 +199,6 @@ def scores(
         "roll-out, persistence": noisy[:, :1] - truth[:, 1:],
         "roll-out, mean of training courses": known[:, 1:].mean(0)[None] - truth[:, 1:],
     }
-    return {name: float(np.mean(value**2)) for name, value in mse.items()}
 
 
 @styled
