@@ -35,7 +35,7 @@ SMOKE: dict[str, Any] = {
     "degree": 2,
     "grid": 12,
     "starts": 2,
-    "fit": {"cells": 30, "steps": 2, "waves": 2, "warm": 0, "most": 1},
+    "fit": {"cells": 30, "steps": 2, "waves": 2, "action": 0.0, "warm": 0, "most": 1},
 }
 ROW = "48 h left out: energy distance to its cells, two components, against the best trivial population"
 

@@ -1,4 +1,4 @@
-"""Growth that is fitted with a landscape, against a flow whose laws stay normal."""
+"""Growth that is fitted with a landscape, against a flow whose laws stay normal; what a landscape's flow costs."""
 
 import equinox as eqx
 import jax
@@ -10,6 +10,8 @@ from pinnsim.data import Snapshots
 from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined
 from pinnsim.dynamics.gradient import gradient_field
 from pinnsim.fit import fit_landscape
+from pinnsim.fit.landscape_pairs import efforts, pairs_of
+from pinnsim.parameter import resolve
 
 PULL, NOISE, BASE, SLOPE = 1.0, 0.5, -0.3, 0.8
 TIMES = (0.0, 0.3, 0.7, 1.2)
@@ -52,3 +54,17 @@ def test_growth_rates_are_recovered_beside_the_landscape() -> None:
     assert np.all(np.abs(learned - (BASE + SLOPE * ends[:, 0])) < 3.0 * error), (learned, error)
     assert np.all(error < 0.2)
     assert float(fit.field.diffusion) == pytest.approx(NOISE, rel=0.1)
+
+
+def test_efforts_of_a_parabola_are_its_slope_over_the_noise() -> None:
+    """`f = -D k z / h^2` of `U = k z^2 / (2 h^2)`: over one step `|e|^2 / 2 = f^2 dt / (4 D)`."""
+    cells = np.random.default_rng(0).standard_normal(40)
+    snapshots = Snapshots.build(
+        cells[:, None], [0.0] * 20 + [0.4] * 20, ("x",), ("state",), time_unit="h", scale="log2", simulated=True
+    )
+    field = gradient_field(confined(chebyshev(1, 1), box([-4.0], [4.0]), 8.0), ("x",), [0.0], diffusion=NOISE)
+    pairs, _ = pairs_of(snapshots, field.table, cells=8, steps=1)
+    found = np.asarray(efforts(resolve(field), pairs, 5))
+    flow = -NOISE * 8.0 * np.asarray(pairs.begin)[:, :5] / 4.0**2
+    assert found.shape == (1, 1, 5, 1)
+    np.testing.assert_allclose(0.5 * found[:, 0] ** 2, flow**2 * 0.4 / (4.0 * NOISE), rtol=1e-12)
