@@ -138,7 +138,7 @@ class CellModel(eqx.Module):
 
     def _facts(self) -> Facts:
         kinetics, table = self.kinetics, self.table
-        instrument = f"{type(self.observation.readout).__name__}, {type(self.observation.likelihood).__name__}"
+        seen = self.observation
         count = sum(int(np.prod(shape)) for shape in named_shapes(self).values())
         rows: list[tuple[str, object]] = [
             ("genes", some(table.genes)),
@@ -146,7 +146,7 @@ class CellModel(eqx.Module):
             ("regulators, edges", f"{some(table.regulators)}, {len(table.edges)} edges"),
             ("inputs", some(table.inputs)),
             ("promoter, residual", f"{type(kinetics.promoter).__name__}, {type(kinetics.residual).__name__}"),
-            ("instrument", instrument),
+            ("instrument", f"{type(seen.readout).__name__}, {type(seen.likelihood).__name__}"),
             ("numbers", f"{count} in {len(table.species)} species, {len(table.reactions)} reactions"),
             ("rates per", kinetics.time_unit),
         ]
@@ -313,21 +313,11 @@ def _residual(config: ModelConfig, network: Network, key: PRNGKeyArray) -> Abstr
     if chosen.kind == "low_rank":
         return low_rank_residual(regulators, inputs, genes, rank=chosen.rank, gate=gate, bound=bound, key=key)
     if chosen.kind == "attention":
+        source, target, sign = map(np.asarray, (network.source, network.target, network.sign))
         return attention_residual(
-            np.asarray(network.source),
-            np.asarray(network.target),
-            np.asarray(network.sign),
-            regulators,
-            inputs,
-            genes,
-            width=chosen.width,
-            heads=chosen.heads,
-            hard=regulation.signs == "hard",
-            gate=gate,
-            bound=bound,
-            affinity=regulation.affinity,
-            key=key,
-        )
+            source, target, sign, regulators, inputs, genes, width=chosen.width, heads=chosen.heads,
+            hard=regulation.signs == "hard", gate=gate, bound=bound, affinity=regulation.affinity, key=key,
+        )  # fmt: skip
     return mlp_residual(
         regulators, inputs, genes, width=chosen.width, depth=chosen.depth, gate=gate, bound=bound, key=key
     )
