@@ -6,6 +6,7 @@ give them away, so `thinned` takes cells that were counted more deeply down to t
 Data: A. Bastidas-Ponce et al., Development 146:dev173849 (2019); H. Hochgerner et al., Nat. Neurosci. 21:290 (2018).
 """
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,10 @@ def foreign_counts(folder: Path, genes: tuple[str, ...]) -> tuple[np.ndarray, tu
     """Counts (spliced and unspliced) over those of `genes` that all files have, (cell, gene), and their names."""
     import anndata
 
-    tables = [anndata.read_h5ad(folder / name) for name in FILES]
+    with warnings.catch_warnings():
+        # The files are of an early version of the format.
+        warnings.filterwarnings("ignore", message=".*was written without encoding metadata")
+        tables = [anndata.read_h5ad(folder / name) for name in FILES]
     places = [{str(name).upper(): k for k, name in reversed(list(enumerate(t.var_names)))} for t in tables]
     shared = tuple(gene for gene in genes if all(gene.upper() in place for place in places))
     parts = []

@@ -93,8 +93,10 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     return Findings(metrics, trivial, (Acceptance(ROW, value, trivial[best]),), notes)
 
 
-def populations(points: np.ndarray, hours: np.ndarray) -> Snapshots:
-    """Cells in two components as snapshots of one culture."""
+def populations(points: np.ndarray, hours: np.ndarray, early: bool = True) -> Snapshots:
+    """Cells in two components as snapshots of one culture, with a signal on the first day if `early`."""
+    if not early:
+        return Snapshots.build(points, hours, ("PC1", "PC2"), ("state",), time_unit="h", scale="log2")
     return Snapshots.build(
         points, hours, ("PC1", "PC2"), ("state",), ["culture"] * len(hours), time_unit="h", scale="log2",
         treatments={"culture": "signal(early)=1@0:24"},
@@ -102,14 +104,16 @@ def populations(points: np.ndarray, hours: np.ndarray) -> Snapshots:
 
 
 def learned(
-    points: np.ndarray, hours: np.ndarray, place: Any, plan: dict[str, Any], progress: bool
+    points: np.ndarray, hours: np.ndarray, place: Any, plan: dict[str, Any], progress: bool, early: bool = True
 ) -> tuple[GradientField, list[float]]:
-    """The landscape of these cells, and its misfit by pair of times."""
+    """The landscape of these cells, tilted on the first day if `early`, and its misfit by pair of times."""
+    tilted: dict[str, Any] = {"inputs": ("early",), "tilt": tilt(place, 1)} if early else {}
     start = gradient_field(
         confined(chebyshev(2, plan["degree"]), place), ("PC1", "PC2"), points.mean(axis=0), time_unit="h",
-        diffusion=plan["noise"], inputs=("early",), tilt=tilt(place, 1),
+        diffusion=plan["noise"], **tilted,
     )  # fmt: skip
-    fit = fit_landscape(start, populations(points, hours), seed=plan["seeds"][0], progress=progress, **plan["fit"])
+    cells = populations(points, hours, early)
+    fit = fit_landscape(start, cells, seed=plan["seeds"][0], progress=progress, **plan["fit"])
     return fit.field, fit.misfit["misfit"].tolist()
 
 

@@ -252,15 +252,16 @@ def components(cells: Cells) -> Callable[[np.ndarray], np.ndarray]:
 def gene_space(
     subject: Subject, view: Callable[[np.ndarray], np.ndarray], before: float, plan: dict[str, Any], progress: bool
 ) -> float:
-    """Distance of cells pushed by a landscape in two components, learned and scored as in `hsmm_landscape`."""
+    """Distance of cells pushed by a landscape in two components, learned and scored as in `hsmm_landscape`,
+    without its tilt of the first day and its prior."""
     scene, cells = companion(__file__, "hsmm_landscape"), subject.cells
     points, held = view(cells.training), view(cells.held)
     place = box(points.min(axis=0) - 0.5, points.max(axis=0) + 0.5)
-    field = scene.learned(points, cells.hours, place, plan["landscape"], progress)
+    field, _ = scene.learned(points, cells.hours, place, plan["landscape"], progress, early=False)
     near = cells.hours == before
     both = np.concatenate([points[near], held])
     when = np.concatenate([cells.hours[near], np.full(len(held), subject.time)])
-    pairs, _ = pairs_of(scene.populations(both, when), field.table, cells=300, steps=20, seed=1)
+    pairs, _ = pairs_of(scene.populations(both, when, early=False), field.table, cells=300, steps=20, seed=1)
     return apart(np.asarray(jax.jit(push_pairs)(resolve(field), pairs).cells)[0], held)
 
 
