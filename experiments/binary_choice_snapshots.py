@@ -223,7 +223,7 @@ def picture(choice: dict[str, Any], flux: dict[str, Any], plan: dict[str, Any]) 
     two.axvline(FOLD, color=GREY, lw=0.8)
     handles, labels = two.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    two.legend(unique.values(), unique.keys(), loc="center left")
+    two.legend(unique.values(), unique.keys(), loc="upper left", bbox_to_anchor=(0.0, 0.82))
     two.set(
         xlabel="signal p2",
         ylabel="x of fates and saddles",
