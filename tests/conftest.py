@@ -27,7 +27,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-_MANY_MAPS = 15_000
+_MANY_MAPS, _TOO_MANY_MAPS = 15_000, 30_000
 _LONG = 1.0  # seconds
 
 # A first example pays for a compilation, so time per example says nothing; every run draws the same examples, so that a
@@ -48,18 +48,31 @@ def key() -> jax.Array:
     return jax.random.key(20120302)
 
 
-@pytest.fixture(autouse=True)
-def _memory_given_back() -> Iterator[None]:
-    """After a test of a second or more: compiled programs are forgotten where they hold too many maps of memory, of
-    which a process may have 65,530 (past that, compiling crashes), and what the compiler has freed goes back to the
-    system (glibc keeps it: two test processes grew to 11 GB and more)."""
-    began = time.perf_counter()
-    yield
-    if time.perf_counter() - began < _LONG or not Path("/proc/self/maps").exists():
-        return
-    if Path("/proc/self/maps").read_bytes().count(b"\n") > _MANY_MAPS:
+def _forget_programs(most: int) -> None:
+    """Compiled programs are forgotten where they hold more maps of memory than `most`. A process may have 65,530; past
+    that, compiling crashes."""
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > most:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_forgotten() -> Iterator[None]:
+    """Between modules, not within: some of them count how often a program is traced."""
+    yield
+    _forget_programs(_MANY_MAPS)
+
+
+@pytest.fixture(autouse=True)
+def _memory_given_back() -> Iterator[None]:
+    """After a test of a second or more: what the compiler has freed goes back to the system (glibc keeps it: two test
+    processes grew to 11 GB and more), and programs are forgotten if there is no waiting for the module's end."""
+    began = time.perf_counter()
+    yield
+    if time.perf_counter() - began < _LONG:
+        return
+    _forget_programs(_TOO_MANY_MAPS)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
