@@ -22,8 +22,8 @@ FIND_312 = for python in python3.12 $(PYENV_ROOT)/versions/3.12*/bin/python3.12;
 
 # Two test processes on two cores: one thread each for linear algebra and for XLA. Tests are many small programs that run
 # once, so compiling them is most of the work: XLA's optimiser stays off (the demo and the notebooks run with it).
-# NPROC is the size of XLA's pool of threads. With two, one program (experiments/melanoma.py) stood still for ever in five
-# of ten runs (jaxlib 0.10.2: all threads wait for work); with one, in none of twelve.
+# NPROC is the size of XLA's pool of threads. With two, one program (experiments/melanoma.py) stood still for ever in 9 of
+# 18 runs under various settings (jaxlib 0.10.2: all threads wait for work); with one, or pinned to a core, in none of 12.
 ONE_THREAD := --xla_cpu_multi_thread_eigen=false
 OLDER := import jaxlib.version as v; print(*["--xla_cpu_use_fusion_emitters=false"] * (v.__version_info__ < (0, 12)))
 QUICK = --xla_backend_optimization_level=0 $(shell $(BIN)/python -c '$(OLDER)')

@@ -85,8 +85,8 @@ def inverted(matrix: Float[Array, "row row"]) -> tuple[Float[Array, "row row"], 
     """Inverse and log determinant of a positive definite matrix by Gauss and Jordan's elimination, with their first
     derivatives.
 
-    In whole arrays over all lanes at once, since batches of LAPACK's factors in a loop can wait for each other for ever
-    where XLA's pool has two threads. Positive definite matrices need no exchange of rows.
+    In whole arrays over all lanes at once, since batches of LAPACK's factors in a loop are suspected of standing still
+    for ever where XLA's pool has two threads. Positive definite matrices need no exchange of rows.
     """
     fixed = jax.lax.stop_gradient(matrix)
     size = len(matrix)
