@@ -56,7 +56,7 @@ def main(path: str, seconds: str) -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
-        found = {"declared": sum(declared(path))}
+        found: dict[str, int | str] = {"declared": sum(declared(path))}
     except Exception as error:  # whatever a damaged file makes the library say
         found = {"refused": str(error)[:500] or type(error).__name__}
     print(json.dumps(found))
