@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -179,3 +180,31 @@ def test_small_populations_and_silent_genes_are_flagged() -> None:
     assert any("W_CELLS_FEW: 1 of 6 populations" in text and "control at 3 h: 1" in text for text in said)
     assert any("W_GENE_CONSTANT: 1 of 3 genes" in text for text in said)
     assert got.cells()[0].tolist() == [11, 1, 15, 11]
+
+
+def test_cells_that_declare_more_than_they_hold_or_lead_elsewhere_are_refused(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    for shape, words in (((10**6, 10**6), "declares 8e+03 GB"), ((10, 10**8), "declares 8 GB of arrays, but holds")):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("X", shape=shape, chunks=(1, 100), dtype="f8")
+        assert words in str(_unread(path, "E_SIZE"))
+    with h5py.File(path, "w") as file:
+        file["X"] = h5py.ExternalLink("other.h5", "/x")
+    assert "is a link" in str(_unread(path, "E_DATA_FILE"))
+
+
+def test_a_file_at_which_the_library_does_not_end_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "cells.h5ad"
+    path.write_bytes(b"any")
+    child = tmp_path / "hdf5_child.py"
+    child.write_text("while True: pass")
+    monkeypatch.setattr("pinnsim.store.hdf5.CHILD", child)
+    monkeypatch.setattr("pinnsim.store.hdf5.PATIENCE", 0.5)
+    assert "does not come to an end" in str(_unread(path, "E_DATA_FILE"))
+
+
+def _unread(path, code):
+    with pytest.raises(PinnsimError) as caught:
+        read_anndata(path, layers={"mrna": "X"}, time_key="t", size_factors="none", **SAID)
+    assert caught.value.codes == (code,)
+    return caught.value

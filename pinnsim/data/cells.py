@@ -16,6 +16,9 @@ from pinnsim.data.blocks import columns, row_sums
 from pinnsim.data.build import Declared
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
+from pinnsim.store import LIMIT
+from pinnsim.store.declared import over_limit
+from pinnsim.store.hdf5 import declared_bytes
 from pinnsim.treatment import Treatment
 
 MAIN = "X"  # the name of AnnData's own matrix among layers
@@ -43,7 +46,7 @@ def read_anndata(
     **Returns** the snapshots.
 
     **Raises** all problems together: `E_LAYER_MISSING`, `E_COLUMN_MISSING`, `E_GENE_UNMATCHED`, `E_DATA_FILE`, and
-    those of `Snapshots.build`.
+    those of `Snapshots.build`; `E_SIZE` before memory is taken.
     """
     data = _opened(table)
     problems = Problems()
@@ -77,9 +80,12 @@ def _opened(table: Any) -> Any:
     if not path.is_file():
         raise PinnsimError.of("E_DATA_FILE", f"there is no file '{path.name}'; check the path.")
     try:
-        return anndata.read_h5ad(path)
+        excess = over_limit(path, declared_bytes(path), LIMIT)
+        if not excess:
+            return anndata.read_h5ad(path)
     except Exception as error:  # whatever a damaged file makes HDF5, zarr or pandas say
         raise PinnsimError.of("E_DATA_FILE", f"'{path.name}' cannot be read as AnnData: {error}") from error
+    raise PinnsimError.of("E_SIZE", f"{excess}; write the file again with the cells and genes that you need.")
 
 
 def _check_names(

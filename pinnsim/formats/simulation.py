@@ -16,12 +16,13 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import xarray as xr
 
 from pinnsim.errors import PinnsimError, first
 from pinnsim.store import LIMIT, replacing
+from pinnsim.store.declared import over_limit
+from pinnsim.store.hdf5 import declared_bytes
 
 _DIGEST = "pinnsim_sha256"
 _CODECS = frozenset({"bytes", "transpose", "vlen-utf8", "vlen-bytes", "zstd", "gzip", "blosc", "crc32c"})
@@ -66,10 +67,10 @@ def load_simulation(path: str | Path, limit: int = LIMIT) -> xr.DataTree:
     if suffix == ".nc":
         options = {"engine": _netcdf_engine()}
     try:
-        declared = sum(_declared_zarr(path) if suffix == ".zarr" else _declared_hdf5(path))
-        if declared > limit:
-            message = f"'{path}' declares {declared / 1e9:.3g} GB of arrays, limit {limit / 1e9:.3g} GB; pass limit=."
-            raise PinnsimError.of("E_SIZE", message)
+        declared = sum(_declared_zarr(path)) if suffix == ".zarr" else declared_bytes(path)
+        excess = over_limit(path, declared, limit)
+        if excess:
+            raise PinnsimError.of("E_SIZE", f"{excess}; pass limit=.")
         # Times are plain numbers in the unit they name: no guess at dates.
         with xr.open_datatree(path, chunks=None, decode_times=False, **options) as opened:
             tree = _mapped(opened, str)
@@ -144,27 +145,3 @@ def _declared_zarr(folder: Path) -> Iterator[int]:
 def _item_bytes(data_type: str | dict[str, Any]) -> int:
     match = re.search(r"\d+$", data_type) if isinstance(data_type, str) else None
     return 16 if match is None else max(int(match[0]) // 8, 1)
-
-
-def _declared_hdf5(path: Path) -> Iterator[int]:
-    """Bytes of every array of an HDF5 file as declared; refuses links and arrays whose data lie in other files."""
-    with h5py.File(path, "r") as file:
-        waiting: list[h5py.Group] = [file]
-        seen = set()
-        while waiting:
-            group = waiting.pop()
-            # The NetCDF library follows a group that holds itself until the process dies.
-            address = h5py.h5o.get_info(group.id).addr
-            if address in seen:
-                raise ValueError(f"the group '{group.name}' is there twice")
-            seen.add(address)
-            for name in group:
-                if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"'{name}' is a link, which is not followed")
-                item = group[name]
-                if isinstance(item, h5py.Group):
-                    waiting.append(item)
-                elif isinstance(item, h5py.Dataset):
-                    if item.is_virtual or item.external:
-                        raise ValueError(f"the data of '{name}' lie in another file, which is not opened")
-                    yield math.prod(item.shape or ()) * item.dtype.itemsize
