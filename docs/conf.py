@@ -35,7 +35,6 @@ highlight_language = "none"
 suppress_warnings = ["misc.highlighting_failure"]
 maximum_signature_line_length = 88
 add_module_names = False
-python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
 nb_execution_mode = "off"
@@ -53,6 +52,7 @@ templates_path = ["_templates"]
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {
+    "navbar_persistent": [],
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,

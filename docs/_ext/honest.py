@@ -36,8 +36,12 @@ def page(folder: Path) -> str:
     results = read(folder)
     rows = [(result, row) for result in results for row in result["acceptance"]]
     failing = [(result, row) for result, row in rows if not holds(row)]
+    unmeasured = sum(row["value"] is None for _, row in failing)
+    why = f", {unmeasured} of them because they were not measured (a machine or a rival was not at hand)"
     parts = [
-        f"**{len(results)} experiments set {len(rows)} bars. {len(rows) - len(failing)} hold, {len(failing)} fail.** "
+        f"**{len(results)} experiments set {len(rows)} bars. {len(rows) - len(failing)} hold, {len(failing)} fail"
+        + (why if unmeasured else "")
+        + ".** "
         "All that fail are here first; every experiment follows with all its bars, baselines and pictures.",
         "## What fails",
         _table(
@@ -78,7 +82,9 @@ def section(result: dict[str, Any]) -> str:
     for picture in result["pictures"]:
         parts.append(f"![{_text(result['question'])}](../experiments/results/{picture.name})")
     if result.get("baselines"):
-        parts.append(_numbers("Baselines: what trivial predictions score on the same question", result["baselines"], True))
+        parts.append(
+            _numbers("Baselines: what trivial predictions score on the same question", result["baselines"], True)
+        )
     if result.get("metrics"):
         parts.append(_numbers("All numbers of the run", result["metrics"], False))
     parts.append(_provenance(result))
@@ -90,7 +96,9 @@ def holds(row: dict[str, Any]) -> bool:
     value, bar = row["value"], row["bar"]
     reached = value is not None and (value <= bar if row["better"] == "lower" else value >= bar)
     if reached != row["holds"]:
-        raise ValueError(f"the row '{row['what']}' is said to hold: {row['holds']}, but {value} and {bar} say {reached}")
+        raise ValueError(
+            f"the row '{row['what']}' is said to hold: {row['holds']}, but {value} and {bar} say {reached}"
+        )
     return bool(reached)
 
 

@@ -19,8 +19,12 @@ def drawn(text: str) -> str:
         placed, lines = _placed(units)
         height = 14.0 + _LINE * lines
         plain = html.escape(re.sub(r"[`*]", "", told))
-        parts.append(f'<g><title>{plain}</title><rect x="2" y="{y:g}" width="{_WIDTH - 4:g}" height="{height:g}" rx="4"/>')
-        parts.append(f'<text x="14" y="{y + height / 2 + 5:g}" font-size="15" font-weight="600">{html.escape(name)}</text>')
+        parts.append(
+            f'<g><title>{plain}</title><rect x="2" y="{y:g}" width="{_WIDTH - 4:g}" height="{height:g}" rx="4"/>'
+        )
+        parts.append(
+            f'<text x="14" y="{y + height / 2 + 5:g}" font-size="15" font-weight="600">{html.escape(name)}</text>'
+        )
         for unit, x, line in placed:
             top = y + 8 + _LINE * line
             parts.append(

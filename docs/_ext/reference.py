@@ -17,7 +17,6 @@ from typing import Any
 
 _SECTION = re.compile(r"(?<=\S)\s+(?=\*\*(?:Arguments|Returns|Raises|Writes|Source)\b[^*]*\*\*)")
 _ARGUMENT = re.compile(r"[;.]\s+(?=`\w+`(?:, `\w+`)*(?: \([^)]*\))?(?::|, |\s))")
-_HIDDEN = ("__repr__", "_repr_html_")
 
 
 def public_names(module: ModuleType) -> list[str]:
@@ -36,11 +35,17 @@ def public_names(module: ModuleType) -> list[str]:
 
 
 def module_page(dotted: str) -> str:
-    """Markdown of a module: its first docstring, an entry per public name."""
+    """Markdown of a module: its first docstring, an entry per public name: verbs, then nouns, then what is abstract."""
     module = importlib.import_module(dotted)
-    parts = [markdown(inspect.getdoc(module) or "")]
-    parts += [entry(module, name) for name in public_names(module)]
+    names = sorted(public_names(module), key=lambda name: (_order(name, getattr(module, name)), name.lower()))
+    parts = [markdown(inspect.getdoc(module) or ""), *(entry(module, name) for name in names)]
     return "\n\n".join(parts)
+
+
+def _order(name: str, value: Any) -> int:
+    if name.startswith("Abstract"):
+        return 3
+    return 1 if inspect.isclass(value) else 0 if callable(value) else 2
 
 
 def entry(module: ModuleType, name: str) -> str:
@@ -140,17 +145,19 @@ def _fields(owner: type) -> str:
     if not isinstance(tree, ast.ClassDef):
         return ""
     shown = [
-        f"{line.target.id}: {ast.unparse(line.annotation)}{' = ...' if line.value is not None and not _static(line) else ''}"
+        f"{line.target.id}: {ast.unparse(line.annotation)}{_default(line)}"
         for line in tree.body
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and not line.target.id.startswith("_")
     ]
     return f"({', '.join(shown)})" if shown else ""
 
 
-def _static(line: ast.AnnAssign) -> bool:
-    """Whether what stands after the annotation is a field's description without a default."""
+def _default(line: ast.AnnAssign) -> str:
+    """`= value` where a field has one; what says only how a field is kept is none."""
     value = line.value
-    return isinstance(value, ast.Call) and not any(word.arg in ("default", "default_factory") for word in value.keywords)
+    if not isinstance(value, ast.Call):
+        return f" = {ast.unparse(value)}" if value is not None else ""
+    return " = ..." if any(word.arg in ("default", "default_factory") for word in value.keywords) else ""
 
 
 def _said_below(module: ModuleType, name: str) -> str:
@@ -191,5 +198,8 @@ def shapes_page() -> str:
     """Markdown: what `pinnsim.shapes` says, and a row per name."""
     module = importlib.import_module("pinnsim.shapes")
     lines = [line for line in ast.parse(inspect.getsource(module)).body if isinstance(line, ast.Assign)]
-    rows = [f"| `{ast.unparse(line.targets[0])}` | `{ast.unparse(line.value).replace('|', chr(92) + '|')}` |" for line in lines]
+    rows = [
+        f"| `{ast.unparse(line.targets[0])}` | `{ast.unparse(line.value).replace('|', chr(92) + '|')}` |"
+        for line in lines
+    ]
     return "\n".join([markdown(inspect.getdoc(module) or ""), "", "| name | is |", "|---|---|", *rows])
