@@ -9,6 +9,7 @@ which is replaced by markdown before the page is read. Equations become MathML, 
 that the site works without a network. Inline code that is a public name becomes a link to its entry.
 """
 
+import html
 import importlib
 import re
 from collections.abc import Callable
@@ -21,13 +22,16 @@ import honest
 import house
 import reference
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
 
+_log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PARTS: dict[str, Callable[..., str]] = {
@@ -127,18 +131,22 @@ def _gather(app: Sphinx, env: BuildEnvironment, _: Any) -> None:
 
 
 def _inline(writer: Any, node: nodes.math) -> None:
-    writer.body.append(mathml(node.astext(), block=False))
+    writer.body.append(mathml(node, block=False))
     raise nodes.SkipNode
 
 
 def _display(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math" tabindex="0">{mathml(node.astext(), block=True)}</div>\n')
+    writer.body.append(f'<div class="math" tabindex="0">{mathml(node, block=True)}</div>\n')
     raise nodes.SkipNode
 
 
-def mathml(tex: str, *, block: bool) -> str:
-    """An equation as MathML; an unknown command ends the build."""
-    return tex2mathml(tex.strip(), as_block=block).replace("\n", "")
+def mathml(node: nodes.math | nodes.math_block, *, block: bool) -> str:
+    """An equation as MathML; one that cannot be read is a warning with its place, and shown as it was written."""
+    try:
+        return tex2mathml(node.astext().strip(), as_block=block).replace("\n", "")
+    except MathError as error:
+        _log.warning("equation: %s", error, location=node)
+        return f"<code>{html.escape(node.astext())}</code>"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
