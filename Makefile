@@ -61,7 +61,7 @@ notebooks: $(VENV)/.dev  ## execute the notebooks at their small size
 
 docs: $(VENV)/.docs  ## build the documentation into build/docs, warnings as errors, and check every link
 	$(BIN)/python -m sphinx --builder html --conf-dir docs --fail-on-warning --keep-going --nitpicky --quiet \
-	    --doctree-dir build/doctrees . build/docs
+	    --fresh-env --doctree-dir build/doctrees . build/docs
 	$(BIN)/python .ci/check_site.py build/docs
 
 dist: $(VENV)/.dev  ## build the wheel and the sdist into dist/ and check what is in them

@@ -39,9 +39,14 @@ class Page(HTMLParser):
             self.silent.append(given.get("src", "?"))
 
 
+def pages_of(site: Path) -> list[Path]:
+    """All pages, without the theme's own templates."""
+    return [path for path in sorted(site.rglob("*.html")) if "_static" not in path.relative_to(site).parts]
+
+
 def problems(site: Path) -> Iterator[str]:
     """A line for everything that is wrong with a built site."""
-    pages = {path.resolve(): Page(path) for path in sorted(site.rglob("*.html"))}
+    pages = {path.resolve(): Page(path) for path in pages_of(site)}
     if not pages:
         yield f"{site} holds no page"
     for page in pages.values():
@@ -68,7 +73,7 @@ def main() -> int:
     site = Path(sys.argv[1])
     found = list(problems(site))
     print(*found, sep="\n")
-    pages = [Page(path) for path in site.rglob("*.html")]
+    pages = [Page(path) for path in pages_of(site)]
     links = sum(len(page.addresses) for page in pages)
     equations = sum(page.equations for page in pages)
     print(f"{len(pages)} pages, {links} links and files, {equations} equations, {len(found)} problems")

@@ -35,8 +35,8 @@ def drawn(text: str) -> str:
         y += height + 7
     label = "The house: eight floors of files and folders; each imports from lower floors only."
     return (
-        f'<svg class="house" role="img" aria-label="{label}" viewBox="0 0 {_WIDTH:g} {y:g}" '
-        f'xmlns="http://www.w3.org/2000/svg"><title>{label}</title>{"".join(parts)}</svg>'
+        f'<div><svg class="house" role="img" aria-label="{label}" viewBox="0 0 {_WIDTH:g} {y:g}" '
+        f'xmlns="http://www.w3.org/2000/svg"><title>{label}</title>{"".join(parts)}</svg></div>'
     )
 
 

@@ -44,6 +44,8 @@ PARTS: dict[str, Callable[..., str]] = {
     "error-codes": errors_table.page,
     "shelf": lambda: commands.shelf_table(ROOT / "models"),
 }
+# In the checkout a results file is the thing to link to; on the site, its section of the page of results.
+_RESULT = re.compile(r"\]\((?:\.\./)*experiments/results/(\w+)\.json\)")
 _BLOCK = re.compile(r"^```\{generated\} ([\w-]+)(?: ([\w.]+))?\n```$", flags=re.M)
 
 
@@ -122,8 +124,11 @@ class LinkedNames(SphinxPostTransform):
             literal.replace_self(make_refnode(self.app.builder, self.env.docname, page, target, literal.deepcopy()))
 
 
-def _read(_: Sphinx, __: str, source: list[str]) -> None:
-    source[0] = filled(source[0])
+def _read(_: Sphinx, page: str, source: list[str]) -> None:
+    text = filled(source[0])
+    if page != "docs/results":
+        text = _RESULT.sub(lambda found: f"](#{honest.anchor(found[1])})", text)
+    source[0] = text
 
 
 def _gather(app: Sphinx, env: BuildEnvironment, _: Any) -> None:
@@ -136,7 +141,7 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _display(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="math" tabindex="0">{mathml(node, block=True)}</div>\n')
+    writer.body.append(f'<div class="equation" tabindex="0">{mathml(node, block=True)}</div>\n')
     raise nodes.SkipNode
 
 
