@@ -37,7 +37,10 @@ def public_names(module: ModuleType) -> list[str]:
 def module_page(dotted: str) -> str:
     """Markdown of a module: its first docstring, an entry per public name: verbs, then nouns, then what is abstract."""
     module = importlib.import_module(dotted)
-    names = sorted(public_names(module), key=lambda name: (_order(name, getattr(module, name)), name.lower()))
+    own = dotted.rpartition(".")[2]
+    names = sorted(
+        public_names(module), key=lambda name: (name != own, _order(name, getattr(module, name)), name.lower())
+    )
     parts = [markdown(inspect.getdoc(module) or ""), *(entry(module, name) for name in names)]
     return "\n\n".join(parts)
 

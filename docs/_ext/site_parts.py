@@ -67,7 +67,7 @@ def documented(folder: Path) -> list[tuple[str, str]]:
 def homes(folder: Path) -> dict[str, tuple[str, str]]:
     """Where a name is explained: `laplace`, `fit.laplace`, `pinnsim.fit.laplace` -> (page, identifier).
 
-    A short name that two modules define links nowhere; its dotted forms do.
+    A short name that two modules define links nowhere, unless it is that of one of them; its dotted forms do.
     """
     found: dict[str, tuple[str, str]] = {}
     shared: set[str] = set()
@@ -83,7 +83,9 @@ def homes(folder: Path) -> dict[str, tuple[str, str]]:
     for name, home in package._HOMES.items():
         if f"{home}.{name}" in found:
             found[f"pinnsim.{name}"] = found[f"{home}.{name}"]
-    return {name: place for name, place in found.items() if name not in shared}
+    # `simulate(...)` alone is the verb of its own module, not that of `tl`.
+    own = {name: found[f"pinnsim.{name}.{name}"] for name in shared if f"pinnsim.{name}.{name}" in found}
+    return {name: place for name, place in found.items() if name not in shared} | own
 
 
 class LinkedTypes(SphinxPostTransform):
