@@ -101,9 +101,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 # docs/anndata.md is run by test_tl.py, where its results are held against truth.
 RUN_HERE = [page for page in WRITTEN if page.stem != "anndata" and blocks(page, "python")]
+SLOW = {"README", "latent", "operators", "prior_echo", "screens"}
 
 
-@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] if page.stem in SLOW else []) for page in RUN_HERE],
+)
 def test_code_runs(page: Path, tmp_path: Path) -> None:
     known: dict[str, Any] = {}
     if page.stem == "campaigns":  # reads what the command line above it wrote
