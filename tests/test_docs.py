@@ -163,11 +163,16 @@ def test_configurations_are_understood() -> None:
 
 def shown() -> set[str]:
     """Modules that pages of the API show."""
-    return {
-        module
-        for page in (ROOT / "docs" / "api").glob("*.md")
-        for module in re.findall(r"^```\{generated\} api ([\w.]+)$", page.read_text(encoding="utf-8"), flags=re.M)
-    }
+    folder = ROOT / "docs" / "api"
+    return {*reference.shown_modules(folder), *reference.other_homes(folder)}
+
+
+def test_a_page_that_the_index_forgets_is_in_the_contents(tmp_path: Path) -> None:
+    (tmp_path / "index.md").write_text("# Index\n\n```{toctree}\none\n```\n")
+    (tmp_path / "one.md").write_text("# One\n")
+    assert reference.other_pages(tmp_path) == ""
+    (tmp_path / "two.md").write_text("# Two\n")
+    assert reference.other_pages(tmp_path).splitlines()[-2:] == ["two", "```"]
 
 
 def test_every_public_name_has_an_entry() -> None:

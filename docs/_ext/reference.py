@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -181,6 +182,28 @@ def _homes(module: ModuleType, name: str) -> list[ModuleType]:
         if isinstance(line, ast.ImportFrom) and line.module and any(alias.name == name for alias in line.names):
             found.append(importlib.import_module(line.module))
     return found
+
+
+def shown_modules(folder: Path) -> dict[str, str]:
+    """Modules that the pages of a folder show by `{generated} api MODULE`, with the page's name."""
+    return {
+        module: page.stem
+        for page in sorted(folder.glob("*.md"))
+        for module in re.findall(r"^```\{generated\} api ([\w.]+)$", page.read_text(encoding="utf-8"), flags=re.M)
+    }
+
+
+def other_homes(folder: Path) -> list[str]:
+    """Modules that `import pinnsim` fetches names from and that no page shows by itself."""
+    shown = shown_modules(folder)
+    return sorted(set(importlib.import_module("pinnsim")._HOMES.values()) - set(shown))
+
+
+def other_pages(folder: Path) -> str:
+    """Markdown: a table of contents of pages that `index.md` does not name; nothing where it names all."""
+    index = (folder / "index.md").read_text(encoding="utf-8").splitlines()
+    found = [page.stem for page in sorted(folder.glob("*.md")) if page.stem not in {"index", *index}]
+    return "\n".join(["```{toctree}", ":maxdepth: 1", ":hidden:", "", *found, "```"]) if found else ""
 
 
 def top_level(package: ModuleType) -> str:

@@ -33,9 +33,14 @@ from sphinx.util.nodes import make_refnode
 
 _log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent.parent
+API = ROOT / "docs" / "api"
 
 PARTS: dict[str, Callable[..., str]] = {
     "api": reference.module_page,
+    "other-homes": lambda: "\n\n".join(
+        f"## {module}\n\n{reference.module_page(module)}" for module in reference.other_homes(API)
+    ),
+    "other-pages": lambda: reference.other_pages(ROOT / "docs"),
     "shapes": reference.shapes_page,
     "top-level": lambda: reference.top_level(importlib.import_module("pinnsim")),
     "results": lambda: honest.page(ROOT / "experiments"),
@@ -57,10 +62,8 @@ def filled(text: str) -> str:
 def documented(folder: Path) -> list[tuple[str, str]]:
     """Modules that the pages of the API show, with the page's name."""
     return [
-        (found[2], page.stem)
-        for page in sorted(folder.glob("*.md"))
-        for found in _BLOCK.finditer(page.read_text(encoding="utf-8"))
-        if found[1] == "api"
+        *reference.shown_modules(folder).items(),
+        *((module, "formats") for module in reference.other_homes(folder)),
     ]
 
 
