@@ -30,7 +30,7 @@ QUICK = --xla_backend_optimization_level=0 $(shell $(BIN)/python -c '$(OLDER)')
 FOR_TESTS = NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-312 lint format notebooks dist clean
+.PHONY: help demo test test-312 lint format notebooks docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -59,6 +59,11 @@ format: $(VENV)/.dev  ## rewrite files in the house style
 notebooks: $(VENV)/.dev  ## execute the notebooks at their small size
 	PINNSIM_SMOKE=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
 
+docs: $(VENV)/.docs  ## build the documentation into build/docs, warnings as errors, and check every link
+	$(BIN)/python -m sphinx --builder html --conf-dir docs --fail-on-warning --keep-going --nitpicky --quiet \
+	    --fresh-env --doctree-dir build/doctrees . build/docs
+	$(BIN)/python .ci/check_site.py build/docs
+
 dist: $(VENV)/.dev  ## build the wheel and the sdist into dist/ and check what is in them
 	$(BIN)/python .ci/check_dist.py $(DIST)
 
@@ -86,4 +91,8 @@ $(VENV)/.core: pyproject.toml | $(VENV)/.made
 
 $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --group docs
 	@touch $@

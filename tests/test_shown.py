@@ -12,10 +12,12 @@ import pinnsim
 from pinnsim import shown
 from pinnsim.data import Dataset, Snapshots
 from pinnsim.landscape.attractors import Attractors
+from pinnsim.landscape.potential import Potential
+from pinnsim.landscape.relief import Relief
 from pinnsim.model import ModelConfig, build
 from pinnsim.network import Network
 from pinnsim.prior import half_life_prior
-from pinnsim.simulate import Simulation
+from pinnsim.simulate import Ensemble, Moments, Simulation
 
 NETWORK = Network.from_frame(
     pd.DataFrame({"tf": ["a<b>", "c"], "target": ["c", "a<b>"], "sign": [-1, 1]}), genes=("a<b>", "c")
@@ -62,7 +64,38 @@ def objects() -> dict[str, tuple[object, tuple[str, ...]]]:
         species=("x", "y"),
         time_unit="h",
     )
+    relief = Relief(
+        np.array([0.0, 1.0, 2.0]),
+        np.array([5.0, 6.0]),
+        Potential("energy", np.arange(6.0)[::-1].reshape(3, 2), ""),
+        ("a", "b"),
+    )
+    clouds = Ensemble(
+        times=run.times,
+        states=jnp.ones((2, 5, 2, 1)),
+        outcome=jnp.asarray([[0] * 5, [0, 0, 1, 0, 0]]),
+        reached=jnp.ones((2, 5)),
+        size=jnp.asarray(1.0),
+        lanes=run.lanes,
+        species=run.species,
+        time_unit="h",
+    )
+    noise = Moments(
+        times=run.times,
+        mean=jnp.ones((2, 2, 1)),
+        covariance=jnp.ones((2, 2, 1, 1)),
+        outcome=run.outcome,
+        reached=run.reached,
+        size=jnp.asarray(1.0),
+        lanes=run.lanes,
+        species=run.species,
+        time_unit="h",
+        stiffness=(1.0, 1.0),
+    )
     return {
+        "relief": (relief, ("U, with", "a", "0 to 2, 3 centres", "lowest at", "a 2, b 6")),
+        "ensemble": (clouds, ("Ensemble", "cells per lane", "5", "9 of 10", "1 (GATA1=0)", "0 to 2 h")),
+        "moments": (noise, ("Moments", "mean and covariance", "1 of 2", "1 (GATA1=0)")),
         "network": (NETWORK, ("2 (a<b>, c)", "1 activating, 1 repressing")),
         "dataset": (course, ("simulated trajectory", "2 genes", "6 times from 0 to 5")),
         "snapshots": (cells, ("24 of 2 genes", "0 (12), 6 (12) h")),

@@ -26,7 +26,7 @@ from pinnsim.landscape.fokker_planck import Grid
 from pinnsim.landscape.potential import Potential, from_probability
 from pinnsim.landscape.projection import Projection
 from pinnsim.shapes import Scalar, State
-from pinnsim.tree import brief
+from pinnsim.shown import Facts, as_html, as_text, span
 
 _OF_LOGARITHMS = 12.0  # heights of -ln p shown by default: where a state has 6e-6 of the likeliest one's probability
 
@@ -41,8 +41,6 @@ class Relief:
 
     **Raises** `E_USAGE` for shapes that do not fit, centres that do not increase, and heights without a finite value.
     """
-
-    __repr__ = brief
 
     x: np.ndarray
     y: np.ndarray
@@ -64,6 +62,23 @@ class Relief:
                 )
             elif not np.isfinite(self.potential.values).any():
                 problems.add("E_USAGE", "No height of the relief is finite; there is nothing to draw.")
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        (x, y), values = self.axes, self.potential.values
+        low = np.unravel_index(int(np.nanargmin(np.where(np.isfinite(values), values, np.nan))), values.shape)
+        rows: list[tuple[str, object]] = [
+            ("heights", self.potential.meaning),
+            (x, f"{span(float(self.x[0]), float(self.x[-1]), '')}, {self.x.size} centres"),
+            (y, f"{span(float(self.y[0]), float(self.y[-1]), '')}, {self.y.size} centres"),
+            ("lowest at", f"{x} {self.x[low[0]]:.3g}, {y} {self.y[low[1]]:.3g}"),
+        ]
+        return "Relief", [*rows, *([("the rest", self.note)] if self.note else [])]
 
     @property
     def highest(self) -> float:

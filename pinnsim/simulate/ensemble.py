@@ -20,8 +20,9 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.random import key_of, lane_key
 from pinnsim.shapes import Times
+from pinnsim.shown import Facts, as_html, as_text
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.result import Advice, Outcome, mask_failed, outcome_variable, state_nodes
+from pinnsim.simulate.result import Advice, Outcome, mask_failed, outcome_variable, run_facts, state_nodes
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution
 from pinnsim.simulate.ssa import SSA
@@ -49,6 +50,15 @@ class Ensemble(eqx.Module):
     lanes: tuple[str, ...] = eqx.field(static=True)
     species: tuple[str, ...] = eqx.field(static=True)
     time_unit: str = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        return run_facts("Ensemble", self, ("cells per lane", self.states.shape[1]))
 
     @property
     def done(self) -> Array:

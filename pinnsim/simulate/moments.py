@@ -7,7 +7,8 @@ import xarray as xr
 from jaxtyping import Array, Float, Int
 
 from pinnsim.shapes import Times
-from pinnsim.simulate.result import Advice, Outcome, is_hidden, outcome_variable, raise_failed, state_nodes
+from pinnsim.shown import Facts, as_html, as_text
+from pinnsim.simulate.result import Advice, Outcome, is_hidden, outcome_variable, raise_failed, run_facts, state_nodes
 from pinnsim.simulate.stationary import correlation_of
 
 PerSpecies = Float[Array, "lane time species"]
@@ -32,6 +33,15 @@ class Moments(eqx.Module):
     species: tuple[str, ...] = eqx.field(static=True)
     time_unit: str = eqx.field(static=True)
     stiffness: tuple[float, ...] = eqx.field(static=True)
+
+    def __repr__(self) -> str:
+        return as_text(self._facts())
+
+    def _repr_html_(self) -> str:
+        return as_html(self._facts())
+
+    def _facts(self) -> Facts:
+        return run_facts("Moments", self, ("holds", "mean and covariance of every species"))
 
     @property
     def done(self) -> Array:

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -57,6 +57,19 @@ class Certificate(eqx.Module):
         return float(np.mean(~np.asarray(self.certified)))
 
 
+def run_facts(title: str, run: Any, *more: tuple[str, object]) -> Facts:
+    """How a result of `simulate` shows itself: lanes, species, times, and how many reached the end."""
+    rows = [("lanes", some(run.lanes)), ("species", some(run.species)), *more]
+    if isinstance(run.times, jax.core.Tracer) or isinstance(run.outcome, jax.core.Tracer):
+        return title, [*rows, ("times", f"{run.times.shape[0]}, in {run.time_unit}")]
+    moments, done = np.asarray(run.times), np.asarray(run.done)
+    rows.append(("times", f"{moments.size}, {span(moments[0], moments[-1], run.time_unit)}"))
+    rows.append(("reached the last time", f"{int(done.sum())} of {done.size}"))
+    whole = done.reshape(len(done), -1).all(axis=1)
+    failed = [name for name, ok in zip(run.lanes, whole, strict=False) if not ok]
+    return title, [*rows, *([("failed", some(failed))] if failed else [])]
+
+
 class Simulation(eqx.Module):
     """Solved lanes.
 
@@ -84,14 +97,7 @@ class Simulation(eqx.Module):
         return as_html(self._facts())
 
     def _facts(self) -> Facts:
-        rows: list[tuple[str, object]] = [("lanes", some(self.lanes)), ("species", some(self.species))]
-        if isinstance(self.times, jax.core.Tracer) or isinstance(self.outcome, jax.core.Tracer):
-            return "Simulation", [*rows, ("times", f"{self.times.shape[0]}, in {self.time_unit}")]
-        moments, done = np.asarray(self.times), np.asarray(self.done)
-        rows.append(("times", f"{moments.size}, {span(moments[0], moments[-1], self.time_unit)}"))
-        failed = [name for name, ok in zip(self.lanes, done.ravel(), strict=False) if not ok]
-        rows.append(("reached the last time", f"{int(done.sum())} of {done.size}"))
-        return "Simulation", [*rows, *([("failed", some(failed))] if failed else [])]
+        return run_facts("Simulation", self)
 
     @property
     def done(self) -> Array:
