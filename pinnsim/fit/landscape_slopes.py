@@ -23,6 +23,8 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar
 
+_Carried = tuple[Array, Array, Array, Array, Array]
+
 
 @eqx.filter_custom_jvp
 def arrivals(moving: GradientField, rest: GradientField, pairs: Pairs) -> Arrived:
@@ -45,7 +47,7 @@ def _sloped(moving: GradientField, rest: GradientField, pairs: Pairs) -> tuple[A
     grows = rest.growth is not None
 
     def one(begin: Array, shocks: Array, start: Scalar, step: Scalar, acting: Perturbation) -> tuple:
-        def advance(carry: tuple[Array, ...], shock: Array) -> tuple[tuple[Array, ...], None]:
+        def advance(carry: _Carried, shock: Array) -> tuple[_Carried, None]:
             cells, weight, by_cell, by_weight, time = carry
 
             def move(state: Array, xi: Array, slope: Array) -> tuple[Array, ...]:

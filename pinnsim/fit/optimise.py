@@ -2,9 +2,9 @@
 shown, saved and interrupted.
 
 A lane is a model with its prior and its data; what is minimised is the stage's `measure` of them. Each keeps the best
-parameters it has seen; a lane whose gradient is not finite skips that step; a lane that has not improved for `patience`
-steps stands still. Learning rates, tolerances and the number of steps are arguments of the program, so that only
-another shape or another predictor compiles anew.
+parameters it has seen; a lane whose gradient is not finite skips that step, and says so in the end (`Halt`); a lane
+that has not improved for `patience` steps stands still. Learning rates, tolerances and the number of steps are
+arguments of the program, so that only another shape or another predictor compiles anew.
 """
 
 import functools
@@ -122,6 +122,21 @@ def begin_stage(lanes: Lanes) -> Progress:
     worst = jnp.full(count, jnp.inf, lanes.data.times.dtype)
     optimiser = eqx.filter_vmap(_optimiser().init)(parameters)
     return Progress(parameters, optimiser, parameters, worst, worst, jnp.zeros(count, int))
+
+
+class Halt(NamedTuple):
+    """Lanes that gradients which are not finite have stopped, (lane,) each: `never`, before any step; `last`, at the
+    end of the stage (for good, where data do not change; where they do, for a chunk of steps or more)."""
+
+    never: np.ndarray
+    last: np.ndarray
+
+
+def halted(progress: Progress, changing: bool = False) -> Halt:
+    """Where lanes of a stage were stopped; `changing`: whether its data change on the way."""
+    state = progress.optimiser
+    never = (np.asarray(state.inner_state.count) == 0) & (np.asarray(state.total_notfinite) > 0)
+    return Halt(never, never | (np.asarray(state.notfinite_count) >= (CHUNK if changing else 1)))
 
 
 def _optimiser() -> optax.GradientTransformation:
