@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from pinnsim.data import Snapshots
 from pinnsim.dynamics.drift import drift_field
-from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined
+from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined, raised
 from pinnsim.dynamics.gradient import GradientField, LearnedSwirl, gradient_field
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.experiment import Acceptance, Findings, companion, main
@@ -86,12 +86,16 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     low, high = cells.min(axis=0), cells.max(axis=0)
     place = box(low - 0.05 * (high - low), high + 0.05 * (high - low))
     fits, told = {}, {}
+    start = gradient_field(
+        confined(chebyshev(2, plan["degrees"][0]), place, plan["stiffness"]), NAMES, [1.0, 1.0],
+        swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
+    )  # fmt: skip
+    options = dict(plan["fit"])
     for degree in plan["degrees"]:
-        start = gradient_field(
-            confined(chebyshev(2, degree), place, plan["stiffness"]), NAMES, [1.0, 1.0],
-            swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
-        )  # fmt: skip
-        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **plan["fit"])
+        start = eqx.tree_at(inner_of, start, raised(inner_of(start), degree))
+        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **options)
+        # A richer energy begins as the poorer one that was fitted.
+        start, options["warm"] = fits[degree].like, 0
         judged = landscape_misfit(
             fits[degree].field, held, cells=plan["held"], steps=plan["fit"]["steps"], waves=plan["fit"]["waves"],
             seed=seed + 1,
@@ -141,6 +145,11 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     }
     save(picture(field, found, cells, plan), out / "gata_pu_snapshots.png")
     return Findings(metrics, {}, rows, NOTES)
+
+
+def inner_of(field: Any) -> Any:
+    """The polynomial of a field's energy."""
+    return field.energy.boxed.inner
 
 
 def nearest(found: Attractors, wanted: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...] | None:
@@ -212,7 +221,9 @@ def picture(field: GradientField, found: Attractors, cells: np.ndarray, plan: di
     line = np.linspace(-0.6, 2.6, plan["grid"])
     grid = jnp.asarray(np.stack(np.meshgrid(line, line), axis=-1))
     height = np.asarray(jax.vmap(jax.vmap(lambda p: field.height(p, jnp.zeros(0))))(grid))
-    height = np.minimum(height - height.min(), 14.0)
+    # From the lowest place that has cells: beyond them the polynomial may go anywhere.
+    among = np.asarray(_heights(field, jnp.asarray(cells[:: max(len(cells) // 2000, 1)])))
+    height = np.clip(height - among.min(), 0.0, 14.0)
     shown = ax.contourf(line, line, height, levels=np.arange(0.0, 14.5, 1.0), cmap="viridis")
     ax.figure.colorbar(shown, ax=ax, label="learned V = -ln p (units of the noise)")
     ax.plot(*cells[:: max(len(cells) // 400, 1)].T, ".", color="white", ms=2, alpha=0.6, label="cells")
@@ -220,7 +231,7 @@ def picture(field: GradientField, found: Attractors, cells: np.ndarray, plan: di
     ax.plot(*np.stack([PASS, PASS[::-1]]).T, "s", mfc="none", mec=RED, ms=8, label="true passes")
     for kind, mark in ((0, "o"), (1, "s")):
         ax.plot(*found.states[found.index == kind].T, mark, color=YELLOW, ms=4, label="learned" if kind == 0 else None)
-    ax.legend(loc="upper right", frameon=True, facecolor=GREY, framealpha=1.0)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=4, frameon=True, facecolor=GREY, framealpha=1.0)
     ax.set(xlabel="GATA1 (threshold 0.5)", ylabel="PU.1 (SPI1)", xlim=(-0.6, 2.6), ylim=(-0.6, 2.6))
     ax.set_title("GATA1-PU.1 learned from snapshots (simulated)")
     return axes
