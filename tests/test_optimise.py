@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
+from pinnsim.errors import PinnsimError
 from pinnsim.fit import FitPlan
 from pinnsim.fit.objective import Objective
-from pinnsim.fit.optimise import Halt, Lanes, Progress, Stage, halted, run_stage
+from pinnsim.fit.optimise import Halt, Lanes, Progress, Stage, halted, require_steps, run_stage
 from pinnsim.fit.starts import outcomes
 
 
@@ -68,6 +69,15 @@ def test_its_outcome_is_not_done_and_a_start_that_never_moved_is_not_kept(ended:
     good, words = outcomes(np.array([1.0, np.nan, 1.0]), np.array([0, 0, 2]), Halt(none, none), "unsolved", "infinite")
     assert good.tolist() == [True, False, False]
     assert words.tolist() == ["done", "infinite", "unsolved"]
+
+
+def test_training_that_never_began_is_an_error(ended: Progress) -> None:
+    require_steps(ended, "a number")
+    state = ended.optimiser
+    stuck = state._replace(inner_state=state.inner_state._replace(count=jnp.zeros(3, int)))
+    stuck = stuck._replace(total_notfinite=jnp.full(3, 30))
+    with pytest.raises(PinnsimError, match="E_FIT.*a number.*gradient is not finite"):
+        require_steps(ended._replace(optimiser=stuck), "a number")
 
 
 def test_where_data_change_one_bad_step_is_no_stop(ended: Progress) -> None:

@@ -33,7 +33,7 @@ from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.polish import polished
 from pinnsim.fit.stages import solved, stages_of
 from pinnsim.fit.starts import kept_starts, outcomes, reasons
-from pinnsim.fit.suits import check_suits
+from pinnsim.fit.suits import check_levels, check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
@@ -97,6 +97,7 @@ def fit(
     with Problems() as problems:
         values = np.asarray(dataset.values)[np.asarray(dataset.mask)]
         check_suits(problems, prior.center.observation, values, dataset.scale, "the data set")
+    check_levels(prior.center.observation, np.asarray(dataset.values), np.asarray(dataset.mask), dataset.genes)
     data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 

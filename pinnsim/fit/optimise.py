@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from pinnsim.errors import PinnsimError
 from pinnsim.fit.objective import Objective, objective
 from pinnsim.fit.plan import Settings
 from pinnsim.parameter import trainable
@@ -137,6 +138,16 @@ def halted(progress: Progress, changing: bool = False) -> Halt:
     state = progress.optimiser
     never = (np.asarray(state.inner_state.count) == 0) & (np.asarray(state.total_notfinite) > 0)
     return Halt(never, never | (np.asarray(state.notfinite_count) >= (CHUNK if changing else 1)))
+
+
+def require_steps(progress: Progress, what: str) -> None:
+    """**Raises** `E_FIT` where no lane could take a step."""
+    if halted(progress).never.all():
+        raise PinnsimError.of(
+            "E_FIT",
+            f"Nothing was learned of {what}: the gradient is not finite where training starts. Look for zeros under "
+            "roots and logarithms in data and rates, or start elsewhere (another seed).",
+        )
 
 
 def _optimiser() -> optax.GradientTransformation:
