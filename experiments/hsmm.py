@@ -364,7 +364,7 @@ def picture(scores: list[tuple[Split, dict[str, np.ndarray], dict[str, Any]]]) -
         top.invert_yaxis()
         top.set(xlabel="energy distance to the held-out cells (lines: 95 %)")
         top.set_title(f"myoblasts, {split.time:g} h left out")
-        top.legend(loc="lower right")
+        top.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
         for k in range(course["shares"].shape[1]):
             colour = CYCLE[k % len(CYCLE)]
             below.plot(course["times"], course["shares"][:, k], color=colour)

@@ -149,13 +149,13 @@ def picture(field: GradientField, without: GradientField, cells: np.ndarray, pla
     one.plot(x, rates_of(field, line), color=BLUE, label="learned")
     one.plot(cells[:, 0], np.full(len(cells), one.get_ylim()[0]), "|", color=GREY, alpha=0.3, label="cells, last time")
     one.axhline(0.0, color=GREY, lw=0.8)
-    one.legend(loc="upper left")
+    one.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3)
     one.set(xlabel="x", ylabel="division less death (per h)", title="Growth rate along y = 0 (simulated)")
     two.plot(x, plan["well"] * (x**2 - 1.0) ** 2, "--", color=INK, label="true")
     for learned, colour, name in ((field, BLUE, "learned with growth"), (without, RED, "learned without growth")):
         height = np.asarray(jax.vmap(lambda p, f=learned: f.height(p, jnp.zeros(0)))(jnp.asarray(line)))
         two.plot(x, height - height.min(), color=colour, label=name)
-    two.legend(loc="upper center")
+    two.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=3)
     two.set(xlabel="x", ylabel="U (units of the noise)", title="Landscape along y = 0 (simulated)", ylim=(0.0, 9.0))
     return axes
 

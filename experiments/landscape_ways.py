@@ -200,7 +200,7 @@ def picture(drawn: dict[str, Any], plan: dict[str, Any]) -> Any:
         axes.plot(*first[[0, -1]].T, ":", color=INK, label=f"straight line: {ways[0].straight:.4f}")
         axes.plot(*first[0], "o", color=INK)
         axes.plot(*first[-1], "X", color=INK)
-        axes.legend(title="action at D = 1/2", loc="best")
+        axes.legend(title="action at D = 1/2", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     left.set(xlabel="GATA1", ylabel="PU.1", title="Out of a fate, GATA1-PU.1 (simulated)")
     middle.set(xlabel="u", ylabel="v", title="Maier and Stein's flow, alpha 10 (simulated)")
     right.axhline(1.0, color=INK, linewidth=0.8)
@@ -208,7 +208,7 @@ def picture(drawn: dict[str, Any], plan: dict[str, Any]) -> Any:
     right.plot(plan["noises"], drawn["plain"], "s--", color=GREY, label="without its divergence")
     right.set(xlim=(0, None), ylim=(0, None), xlabel="noise D", ylabel="exit time over the grid's exact one")
     right.set_title(f"Exit times, alpha {plan['alpha']:g} (simulated)")
-    right.legend()
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
     return panels
 
 

@@ -41,6 +41,7 @@ CODES: dict[str, tuple[int, str]] = {
     "E_SCALE_MISMATCH": (DATA, "the declared scale does not fit the values"),
     "E_SIZE": (DATA, "the declared size exceeds the memory limit"),
     "W_DATA_EMPTY": (0, "a condition without anything to match"),
+    "W_LEVEL_LOW": (0, "readings far below the readout's offset make a fit poorly scaled"),
     "W_SCALE_RAW": (0, "values declared logarithmic look like raw counts"),
     "W_CELLS_FEW": (0, "a population of so few cells that its spread is hardly seen"),
     "W_GENE_CONSTANT": (0, "a gene never changes: its rates cannot be identified"),

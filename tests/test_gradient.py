@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pinnsim import store
 from pinnsim.data import Snapshots
-from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined, network
+from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined, network, raised
 from pinnsim.dynamics.gradient import GradientField, LearnedSwirl, constant_swirl, gradient_field, tilt
 from pinnsim.dynamics.textbook import gata1_pu1
 from pinnsim.errors import PinnsimError
@@ -54,6 +54,19 @@ def test_a_polynomial_of_the_box_is_what_it_says() -> None:
         z = np.array([x / 2.0, (y - 1.0) / 2.0])
         wanted = 3.0 * z[0] * z[1] / 1.25**2 + z @ z
         assert float(energy(jnp.asarray([x, y]))) == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_polynomial_raised_to_a_higher_degree_is_the_same() -> None:
+    for constant in (False, True):
+        bare = chebyshev(2, 3, 2, constant=constant)
+        weights = jnp.asarray(np.random.default_rng(4).standard_normal(bare.weights.shape))
+        known = eqx.tree_at(lambda c: c.weights, bare, weights)
+        richer = raised(known, 5)
+        assert richer.degrees == chebyshev(2, 5, 2, constant=constant).degrees
+        for u in (jnp.asarray([0.3, -0.8]), jnp.asarray([-0.1, 0.6])):
+            np.testing.assert_allclose(richer(u), known(u), rtol=1e-12)
+    with pytest.raises(PinnsimError, match="E_USAGE.*degree 3"):
+        raised(known, 2)
 
 
 def test_without_swirl_the_flow_descends_the_energy() -> None:

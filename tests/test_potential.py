@@ -157,6 +157,17 @@ def test_two_genes_have_three_valleys_in_their_stationary_law():
     assert min(height(1, 1), height(0, 2), height(2, 0)) > 2 * max(height(0.5, 1.5), height(1.5, 0.5))
 
 
+def test_a_stationary_law_survives_a_middle_cell_that_is_beyond_all_digits():
+    """The cell in the middle of the list lies at the lower wall, exp(-225) as likely as the peak."""
+    still = drift_field(Linear(-jnp.eye(2)), ("x", "y"), [0.0, 0.0])
+    found = fokker_planck(still, additive(0.02, 2), ([-1.0, -3.0], [1.0, 1.0]), (20, 64))
+    exact = np.exp(-(found.points**2).sum(axis=1) / 0.04)
+    p = found.stationary().ravel()
+    likely = exact > 1e-6
+    np.testing.assert_allclose(p[likely], (exact / exact.sum())[likely], rtol=0.06)
+    assert p[len(p) // 2] < 1e-80
+
+
 def test_schlogl_to_the_last_molecule():
     found = birth_death_law(schlogl(), 1500)
     peaks, dips = found.modes()

@@ -117,6 +117,19 @@ def chebyshev(coordinates: int, degree: int, outputs: int = 1, *, constant: bool
     return Chebyshev(jnp.zeros((outputs, len(rows))), tuple(rows))
 
 
+def raised(polynomial: Chebyshev, degree: int) -> Chebyshev:
+    """The same polynomial among products up to a higher degree, the new weights 0: where a richer fit begins.
+
+    **Raises** `E_USAGE` for a degree below the polynomial's own.
+    """
+    count, own = len(polynomial.degrees[0]), max(sum(row) for row in polynomial.degrees)
+    if degree < own:
+        raise PinnsimError.of("E_USAGE", f"A polynomial of degree {own} cannot be raised to degree {degree}.")
+    wider = chebyshev(count, degree, len(polynomial.weights), constant=(0,) * count in polynomial.degrees)
+    places = np.array([wider.degrees.index(row) for row in polynomial.degrees])
+    return Chebyshev(wider.weights.at[:, places].set(polynomial.weights), wider.degrees)
+
+
 def network(coordinates: int, width: int, depth: int, outputs: int = 1, *, key: PRNGKeyArray) -> eqx.nn.MLP:
     """A multilayer perceptron with smooth units, 0 everywhere before it has learned. Good values: width 16 to 64,
     depth 1 or 2."""

@@ -14,7 +14,7 @@ from pinnsim.fit.evaluate import (
 )
 from pinnsim.fit.fit import FitResult, fit, fit_groups
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
-from pinnsim.fit.landscape import LandscapeFit, fit_landscape
+from pinnsim.fit.landscape import LandscapeFit, fit_landscape, landscape_misfit
 from pinnsim.fit.laplace import Laplace, laplace
 from pinnsim.fit.match import AbstractMatch, ByDistance, ByLikelihood
 from pinnsim.fit.measured import cell_model, cell_states, population_prior, reading_scale, usual_config
@@ -104,6 +104,7 @@ __all__ = [
     "fit_data",
     "fit_groups",
     "fit_landscape",
+    "landscape_misfit",
     "fit_moments",
     "fit_populations",
     "fit_snapshots",

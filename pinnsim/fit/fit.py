@@ -18,12 +18,22 @@ from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
-from pinnsim.fit.optimise import Lanes, Progress, Stage, begin_stage, evaluate, run_stage, with_parameters
+from pinnsim.fit.optimise import (
+    Halt,
+    Lanes,
+    Progress,
+    Stage,
+    begin_stage,
+    evaluate,
+    halted,
+    run_stage,
+    with_parameters,
+)
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.polish import polished
 from pinnsim.fit.stages import solved, stages_of
-from pinnsim.fit.starts import kept_starts, reasons
-from pinnsim.fit.suits import check_suits
+from pinnsim.fit.starts import kept_starts, outcomes, reasons
+from pinnsim.fit.suits import check_levels, check_suits
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
@@ -87,6 +97,7 @@ def fit(
     with Problems() as problems:
         values = np.asarray(dataset.values)[np.asarray(dataset.mask)]
         check_suits(problems, prior.center.observation, values, dataset.scale, "the data set")
+    check_levels(prior.center.observation, np.asarray(dataset.values), np.asarray(dataset.mask), dataset.genes)
     data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
@@ -115,7 +126,8 @@ def fit_groups(
     )
     stages = stages_of(plan)
     history: dict[str, np.ndarray] = {}
-    interrupted = False
+    none = np.zeros(len(priors) * plan.starts, bool)
+    halt, interrupted = Halt(none, none), False
     with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=None if progress else True) as bar:
         for stage in stages:
             if not stage.steps or interrupted:
@@ -126,6 +138,8 @@ def fit_groups(
             if final is not None:
                 kept = final.best if part is None else final.parameters
                 lanes = lanes._replace(models=stage.leave(with_parameters(working, kept)))
+                now = halted(final, part is not None)
+                halt = Halt(now.never & halt.never if history else now.never, now.last)
                 history[stage.name] = np.asarray(final.best_value if part is None else final.value)
         if interrupted and not history:
             raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
@@ -134,12 +148,14 @@ def fit_groups(
             bar.set_postfix_str(f"polish, up to {plan.polish_steps} steps at once")
             lanes, value, notes = polished(lanes, plan)
             if value is not None:
+                still = ~(value < history[next(reversed(history))]) if history else none
+                halt = Halt(halt.never & still, halt.last & still)
                 history["polish"] = value
     predict = trajectory_readings if solved(plan) else collocation_readings
     ended = evaluate(lanes.models, lanes.priors, lanes.data, plan.settings(), predict)
     group = np.repeat(np.arange(len(priors)), plan.starts)
     why = reasons(lanes, [one.names for one in data for _ in starts], ended, plan)
-    return _collect(lanes.models, ended, group, history, plan, interrupted, why, notes)
+    return _collect(lanes.models, ended, group, history, plan, interrupted, why, notes, halt)
 
 
 def draw_start(prior: Any, key: PRNGKeyArray, scale: Array | float) -> Any:
@@ -213,13 +229,13 @@ def _collect(
     interrupted: bool,
     why: pd.DataFrame,
     notes: tuple[str, ...],
+    halt: Halt,
 ) -> FitResult:
-    """Keeps the best starts of each group; a start whose objective is not finite, or of which a culture could not be
-    solved, is never kept."""
+    """Keeps the best starts of each group; a start whose objective is not finite, of which a culture could not be
+    solved, or that never took a step, is never kept."""
     value, failed = np.asarray(ended.total), np.asarray(ended.failed) > 0
     terms = {name: np.asarray(term) for name, term in ended.terms.items()}
-    good = np.isfinite(value) & ~failed
-    outcome = np.where(failed, "a culture could not be solved", "objective is not finite")
+    good, outcome = outcomes(value, failed, halt, "a culture could not be solved", "objective is not finite")
     table = pd.DataFrame(
         {
             "group": group,
@@ -227,7 +243,7 @@ def _collect(
             "objective": value,
             **{f"after {stage}": best for stage, best in history.items()},
             **terms,
-            "outcome": np.where(good, "done", outcome),
+            "outcome": outcome,
         }
     )
     table = pd.concat([table, why], axis=1)

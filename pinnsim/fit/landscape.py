@@ -38,9 +38,11 @@ from pinnsim.data.snapshots import Snapshots
 from pinnsim.dynamics.gradient import GradientField
 from pinnsim.errors import PinnsimError
 from pinnsim.fit.landscape_bridge import Bridges, bridge_residuals, bridges_of
-from pinnsim.fit.landscape_pairs import Pairs, efforts, pairs_of, push_pairs
+from pinnsim.fit.landscape_pairs import Arrived, Pairs, efforts, pairs_of
+from pinnsim.fit.landscape_priors import moves, spreads_of
+from pinnsim.fit.landscape_slopes import arrivals
 from pinnsim.fit.least_squares import Squares, least_squares
-from pinnsim.parameter import resolve, trainable
+from pinnsim.parameter import resolve
 from pinnsim.shapes import State
 from pinnsim.tree import brief
 
@@ -83,7 +85,8 @@ class LandscapeFit:
     **Arguments:** `field`: fitted, resolved; `misfit`: a row per pair of snapshots: mean square of its residuals, about
     1 where the field says all that the cells tell, much more where it cannot; `parameters`, `covariance`: of what was
     fitted, (parameter,) and (parameter, parameter), by the curvature of |r|^2 / 2 at the end; `like`: the unresolved
-    field, for `draw`; `value`: |r|^2 / 2; `steps`; `converged`; `interrupted`: whether Ctrl-C ended it.
+    field, for `draw`; `value`: |r|^2 / 2; `steps`; `converged`; `interrupted`: whether Ctrl-C ended it; `finite`:
+    whether derivatives were finite to the end (where not, the fit stopped there and its covariance is the prior's).
     """
 
     __repr__ = brief
@@ -97,6 +100,7 @@ class LandscapeFit:
     steps: int
     converged: bool
     interrupted: bool = False
+    finite: bool = True
 
     def draw(self, count: int, seed: int = 0) -> list[GradientField]:
         """Fields drawn from the normal law with the fit's covariance: how sure we are."""
@@ -114,6 +118,8 @@ def fit_landscape(
     steps: int = 40,
     waves: int = 36,
     spread: float | int = 300.0,
+    swirl_spread: float | int = 10.0,
+    growth_spread: float | int = 10.0,
     mass_sd: float | int = 0.05,
     action: float | int = 0.0,
     warm: int = 10,
@@ -126,11 +132,12 @@ def fit_landscape(
 
     **Arguments:** `field`: where to begin; frozen parameters and its kinetic `drift` stay; `masses`: (condition, time),
     sizes of populations, needed for growth; `cells`, `steps`: simulated per pair of snapshots; `waves`: random
-    features; `spread`: prior standard deviation of every unconstrained parameter about where it begins; `mass_sd`:
-    error of a logarithm of mass; `action`: weight of the least action, in cells per pair (`landscape_pairs.efforts`);
-    `warm`: steps of the simulation-free fit to bridges (`landscape_bridge`), with which
-    it begins; `most`: steps of the fit through the equation; `checkpoint`: a path; `<path>.landscape.safetensors` is
-    written after every step, and a fit of the same problem goes on from it.
+    features; `spread`: prior standard deviation of every unconstrained parameter about where it begins, in units of the
+    noise; `swirl_spread`, `growth_spread`: those of the swirl, in units of the field's first D, and of the growth rate,
+    in units of the measured rates (`landscape_priors`); `mass_sd`: error of a logarithm of mass; `action`: weight of
+    the least action, in cells per pair (`landscape_pairs.efforts`); `warm`: steps of the simulation-free fit to bridges
+    (`landscape_bridge`), with which it begins; `most`: steps of the fit through the equation; `checkpoint`: a path;
+    `<path>.landscape.safetensors` is written after every step, and a fit of the same problem goes on from it.
 
     Good values: 500 to 2000 cells; two or more signals, or the tilt is not seen; up to some hundred parameters; a
     spread well above the heights of U in the box (hundreds, in units of the noise: it counts for every polynomial's
@@ -140,25 +147,29 @@ def fit_landscape(
 
     **Returns** a `LandscapeFit`, the same for the same seed, interrupted and resumed or not.
 
-    **Raises** `E_FIT` where the first field cannot be simulated, `E_CKPT_MODEL` for a checkpoint of another fit,
-    `E_USAGE`, and what `pairs_of` raises.
+    **Raises** `E_FIT` where the first field cannot be simulated or has no finite derivatives, `E_CKPT_MODEL` for a
+    checkpoint of another fit, `E_USAGE`, and what `pairs_of` raises.
     """
     pairs, names = pairs_of(snapshots, field.table, cells=cells, steps=steps, masses=masses, seed=seed)
     if field.growth is not None and masses is None:
         raise PinnsimError.of("E_USAGE", "A growth rate shows only in sizes of populations; give `masses`.")
-    sizes = {"spread": spread, "mass_sd": mass_sd}
+    sizes = {
+        "spread": spread, "swirl_spread": swirl_spread, "growth_spread": growth_spread, "mass_sd": mass_sd
+    }  # fmt: skip
     if any(not value > 0 for value in sizes.values()) or waves < 0 or not action >= 0:
         raise PinnsimError.of(
             "E_USAGE", f"Spreads must be > 0, waves and action >= 0, but got {sizes}, {waves} and {action}."
         )
     moving, rest = eqx.partition(field, moves(field))
     probes = probes_of(pairs, waves, float(mass_sd), seed)
-    sd = jnp.asarray(float(spread))
+    priors = (pairs, float(spread), float(swirl_spread), float(growth_spread))
+    sd = spreads_of(field, moves(field), *priors)
     problem = Problem(rest, pairs, probes, jnp.asarray(float(action)) if action else None)
     with tqdm(total=warm + most, desc="landscape", unit="step", disable=None if progress else True) as bar:
         saved = None if checkpoint is None else Path(f"{checkpoint}.landscape.safetensors")
         resumed = saved is not None and saved.exists()
-        begun = _warmed(field, pairs, sd, warm, seed, bar) if warm and not resumed else field
+        still = spreads_of(field, moves(field, noise=False), *priors)
+        begun = _warmed(field, pairs, still, warm, seed, bar) if warm and not resumed else field
         found = least_squares(
             _matched,
             eqx.filter(begun, moves(field)),
@@ -172,21 +183,44 @@ def fit_landscape(
             "E_FIT",
             "The field cannot be simulated from the first snapshots to the next; raise `steps`, or lower its D.",
         )
+    if not found.finite and not found.steps:
+        raise PinnsimError.of(
+            "E_FIT",
+            "The derivatives of the simulated populations are not finite where the fit begins, so no step can be told; "
+            "raise `steps`, lower D, or begin from another energy.",
+        )
     fitted = eqx.combine(found.parameters, rest)
     told = np.asarray(_by_pair(found.parameters, problem))
     table = pd.DataFrame({"pair": list(names), "misfit": told})
     return LandscapeFit(
         resolve(fitted), table, found.vector, found.covariance, fitted, found.value, found.steps, found.converged,
-        found.interrupted,
+        found.interrupted, found.finite,
     )  # fmt: skip
 
 
-def moves(field: GradientField, noise: bool = True) -> GradientField:
-    """Flags of what a fit may move. A kinetic drift is what is known, and stays; without `noise`, D does too."""
-    flags = trainable(field)
-    if field.drift is not None:
-        flags = eqx.tree_at(lambda f: f.drift, flags, jax.tree.map(lambda _: False, flags.drift))
-    return flags if noise else eqx.tree_at(lambda f: f.diffusion, flags, jax.tree.map(lambda _: False, flags.diffusion))
+def landscape_misfit(
+    field: GradientField,
+    snapshots: Snapshots,
+    *,
+    masses: ArrayLike | None = None,
+    cells: int = 500,
+    steps: int = 40,
+    waves: int = 36,
+    mass_sd: float | int = 0.05,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How a learned field fares on cells that it was not fitted to: a row per pair of snapshots, `pair` and `misfit`.
+
+    The mean square of whitened differences, as in `LandscapeFit.misfit`, with populations pushed anew from these cells:
+    1 where nothing but chance is left. Hold out some cells of every snapshot to choose a degree or a spread by it.
+
+    **Arguments:** `field`: fitted, resolved or not; the others as of `fit_landscape`; another `seed` than the fit's
+    gives other shocks and other features.
+    """
+    pairs, names = pairs_of(snapshots, field.table, cells=cells, steps=steps, masses=masses, seed=seed)
+    moving, rest = eqx.partition(field, eqx.is_array)
+    problem = Problem(rest, pairs, probes_of(pairs, waves, float(mass_sd), seed))
+    return pd.DataFrame({"pair": list(names), "misfit": np.asarray(_by_pair(moving, problem))})
 
 
 def probes_of(pairs: Pairs, waves: int, mass_sd: float, seed: int) -> Probes:
@@ -238,9 +272,9 @@ def _read(probes: Probes, cells: Array) -> Array:
     return jax.vmap(lambda x: features(probes, x))(cells)
 
 
-def moment_residuals(field: GradientField, pairs: Pairs, probes: Probes) -> tuple[Array, Array]:
-    """Whitened differences of means, (pair, feature), and of logarithms of mass, (pair,). `field` is resolved."""
-    cells, weight = push_pairs(field, pairs)
+def moment_residuals(arrived: Arrived, pairs: Pairs, probes: Probes) -> tuple[Array, Array]:
+    """Whitened differences of means, (pair, feature), and of logarithms of mass, (pair,), at the later times."""
+    cells, weight = arrived
     phi = jax.vmap(jax.vmap(lambda x: features(probes, x)))(cells)
     shares = jax.nn.softmax(weight, axis=1)
     gap = jnp.einsum("pc,pcf->pf", shares, phi) - probes.seen
@@ -250,11 +284,10 @@ def moment_residuals(field: GradientField, pairs: Pairs, probes: Probes) -> tupl
 
 
 def _matched(moving: GradientField, problem: Problem) -> Array:
-    field = resolve(eqx.combine(moving, problem.rest))
-    gap, mass = moment_residuals(field, problem.pairs, problem.probes)
+    gap, mass = moment_residuals(arrivals(moving, problem.rest, problem.pairs), problem.pairs, problem.probes)
     if problem.action is None:
         return jnp.concatenate([jnp.ravel(gap), mass])
-    paid = efforts(field, problem.pairs, _PACED)
+    paid = efforts(resolve(eqx.combine(moving, problem.rest)), problem.pairs, _PACED)
     return jnp.concatenate([jnp.ravel(gap), mass, jnp.ravel(paid * jnp.sqrt(problem.action / paid.shape[2]))])
 
 
@@ -274,7 +307,7 @@ def _warmed(field: GradientField, pairs: Pairs, sd: Array, most: int, seed: int,
 
 @eqx.filter_jit
 def _by_pair(moving: GradientField, problem: Problem) -> Array:
-    gap, mass = moment_residuals(resolve(eqx.combine(moving, problem.rest)), problem.pairs, problem.probes)
+    gap, mass = moment_residuals(arrivals(moving, problem.rest, problem.pairs), problem.pairs, problem.probes)
     known = jnp.isfinite(problem.pairs.grown)
     count = problem.probes.told + jnp.where(known, 1.0, 0.0)
     return (jnp.sum(gap**2, axis=1) + mass**2) / count

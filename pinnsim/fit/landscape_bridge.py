@@ -27,6 +27,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import State
 
 _LATEST = 0.9  # s, at the most: the drift's variance grows as 1 / (1 - s)
+_MOST = 600  # cells of either end that are coupled, at the most: bridges are a start, and couplings cost the product
 _LEAST = 0.02  # eps in units of the mean cost, at the least: below it the coupling is a matching of the sample
 
 
@@ -42,10 +43,12 @@ class Bridges(eqx.Module):
 
 
 def bridges_of(field: GradientField, pairs: Pairs, seed: int) -> Bridges:
-    """One bridge from each simulated cell, at one random moment. `field` is resolved: its D is that of the bridges."""
+    """One bridge from each simulated cell (of at most 600), at one random moment. `field` is resolved: its D is that of
+    the bridges."""
+    rng = np.random.default_rng([seed, 2])
+    pairs = _fewer(pairs, rng)
     noise = np.broadcast_to(np.asarray(field.diffusion), pairs.begin.shape[2:])
     span = np.asarray(pairs.step) * pairs.shocks.shape[1]
-    rng = np.random.default_rng([seed, 2])
     coupled = np.asarray(_coupled(pairs, jnp.asarray(noise), jnp.asarray(span)))
     begin, target = np.asarray(pairs.begin), np.asarray(pairs.target)
     ends = np.stack([_drawn(row, cells, rng) for row, cells in zip(coupled, target, strict=True)])
@@ -61,6 +64,21 @@ def bridges_of(field: GradientField, pairs: Pairs, seed: int) -> Bridges:
         pairs.start,
         pairs.perturbations,
     )
+
+
+def _fewer(pairs: Pairs, rng: np.random.Generator) -> Pairs:
+    """Pairs of no more cells than are coupled; those of small populations are as they were."""
+    if pairs.begin.shape[1] > _MOST:
+        pairs = eqx.tree_at(lambda p: p.begin, pairs, pairs.begin[:, :_MOST])
+    if pairs.target.shape[1] <= _MOST:
+        return pairs
+    there = np.asarray(pairs.there)
+    # Cells that are there first, in random order; the others weigh nothing.
+    order = np.argsort((there <= 0) + rng.uniform(size=there.shape), axis=1)[:, :_MOST]
+    target = np.take_along_axis(np.asarray(pairs.target), order[..., None], axis=1)
+    there = np.take_along_axis(there, order, axis=1)
+    kept = (jnp.asarray(target), jnp.asarray(there / there.sum(axis=1, keepdims=True)))
+    return eqx.tree_at(lambda p: (p.target, p.there), pairs, kept)
 
 
 def bridge_residuals(field: GradientField, bridges: Bridges) -> Array:

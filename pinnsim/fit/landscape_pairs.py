@@ -59,6 +59,14 @@ class Arrived(NamedTuple):
     weight: Array
 
 
+class Moment(NamedTuple):
+    """When a step begins, how long it is, and what acts."""
+
+    time: Scalar
+    step: Scalar
+    acting: Perturbation
+
+
 def pairs_of(
     snapshots: Snapshots,
     table: Table,
@@ -130,6 +138,21 @@ def push_pairs(field: GradientField, pairs: Pairs) -> Arrived:
     return Arrived(cells, weight)
 
 
+def heun(field: GradientField, state: State, shock: State, at: Moment) -> tuple[State, Scalar]:
+    """One cell one step on, (species,), and what its logarithm of weight grows by, (). `field` is resolved."""
+    material = field.material()
+
+    def allowed(cell: State) -> State:
+        return jnp.where(material, jnp.maximum(cell, 0.0), cell)
+
+    kick = jnp.sqrt(2.0 * field.diffusion * at.step) * shock
+    first = field.vector_field(at.time, state, at.acting)
+    guess = allowed(state + at.step * first + kick)
+    second = field.vector_field(at.time + at.step, guess, at.acting)
+    grown = jnp.zeros((), state.dtype) if field.growth is None else at.step * field.growth(state)[0]
+    return allowed(state + 0.5 * at.step * (first + second) + kick), grown
+
+
 def efforts(field: GradientField, pairs: Pairs, most: int) -> Array:
     """What the learned part costs along the ways of `most` cells of each pair, (pair, step, cell, species).
 
@@ -149,25 +172,15 @@ def efforts(field: GradientField, pairs: Pairs, most: int) -> Array:
 def _pushed(field: GradientField, pairs: Pairs, record: bool) -> tuple[Array, Array, Array]:
     """Cells and their weights at the later times and, on record, the learned flow along their ways, (pair, step, cell,
     species)."""
-    material = field.material()
-
-    def allowed(state: State) -> State:
-        return jnp.where(material, jnp.maximum(state, 0.0), state)
 
     def one(begin: Array, shocks: Array, start: Scalar, step: Scalar, acting: Perturbation) -> tuple:
-        spread = jnp.sqrt(2.0 * field.diffusion * step)
-
         def advance(carry: tuple[Array, Array, Scalar], shock: Array) -> tuple[tuple[Array, Array, Scalar], Array]:
             cells, weight, time = carry
 
             def move(state: State, xi: State) -> tuple[State, Scalar, Array]:
-                kick = spread * xi
-                first = field.vector_field(time, state, acting)
-                guess = allowed(state + step * first + kick)
-                second = field.vector_field(time + step, guess, acting)
-                grown = jnp.zeros((), state.dtype) if field.growth is None else step * field.growth(state)[0]
+                moved, grown = heun(field, state, xi, Moment(time, step, acting))
                 told = field.learned(state, acting.at(time).signal) if record else state[:0]
-                return allowed(state + 0.5 * step * (first + second) + kick), grown, told
+                return moved, grown, told
 
             moved, grown, told = jax.vmap(move)(cells, shock)
             return (moved, weight + grown, time + step), told

@@ -1,10 +1,10 @@
 """Damped Gauss-Newton for residuals with noise that is kept: forward derivatives, a few columns at a time.
 
-    minimise |r(theta)|^2 / 2 + |(theta - prior)|^2 / (2 sd^2),      (J'J + 1 / sd^2 + mu diag(J'J)) step = -gradient
+    minimise |r(theta)|^2 / 2 + |(theta - prior) / sd|^2 / 2,      (J'J + 1 / sd^2 + mu diag(J'J)) step = -gradient
 
 mu falls to a fifth after a step that helped and rises fourfold after one that did not (Marquardt). One program
 evaluates r and J together; the small linear algebra happens on the host, where a step can be saved, shown and
-interrupted.
+interrupted. Where J is not finite no step can be told from another, and the fit ends there, saying so.
 
 Source: D. Marquardt, J. SIAM 11:431 (1963).
 """
@@ -34,8 +34,8 @@ _ENOUGH = 1e-4  # a step that lowers the value by a smaller share is the last on
 
 
 class Squares(NamedTuple):
-    """`given`: what residuals need beside the parameters; `sd`: prior spread of every parameter; `prior`: its centre
-    (default: where the fit begins)."""
+    """`given`: what residuals need beside the parameters; `sd`: prior spread, of every parameter or (parameter,);
+    `prior`: its centre (default: where the fit begins)."""
 
     given: Any
     sd: Array
@@ -44,7 +44,8 @@ class Squares(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Minimum(Generic[T]):
-    """Where it ended: parameters (a tree, and as a vector), |r|^2 / 2 with its prior, the inverse of its curvature."""
+    """Where it ended: parameters (a tree, and as a vector), |r|^2 / 2 with its prior, the inverse of its curvature, and
+    whether derivatives were finite (where they were not, the fit went no further and its curvature is the prior's)."""
 
     parameters: T
     vector: np.ndarray
@@ -53,6 +54,7 @@ class Minimum(Generic[T]):
     steps: int
     converged: bool
     interrupted: bool
+    finite: bool = True
 
 
 def least_squares(
@@ -75,7 +77,7 @@ def least_squares(
     begin, back = ravel_pytree(start)
     theta = np.array(begin)
     centre: np.ndarray = theta if squares.prior is None else np.array(ravel_pytree(squares.prior)[0])
-    precision = 1.0 / float(squares.sd) ** 2
+    precision = np.broadcast_to(1.0 / np.asarray(squares.sd, dtype=float) ** 2, theta.shape)
     identity = {"problem": digest((squares, centre))}
     mu, done, converged = _FIRST, 0, False
     if checkpoint is not None and checkpoint.exists():
@@ -84,16 +86,20 @@ def least_squares(
 
     def value_of(point: np.ndarray) -> float:
         r = np.asarray(_values(residuals, back(jnp.asarray(point)), squares.given))
-        return float(0.5 * (r @ r) + 0.5 * precision * ((point - centre) ** 2).sum())
+        return float(0.5 * (r @ r) + 0.5 * (precision * (point - centre) ** 2).sum())
 
-    interrupted, value = False, value_of(theta)
-    curvature, gradient = np.eye(len(theta)), np.zeros(len(theta))
+    interrupted, finite, value = False, True, value_of(theta)
+    curvature, gradient = np.diag(precision), np.zeros(len(theta))
     try:
         fresh = True
         while done < most and not converged and np.isfinite(value):
             if fresh:
                 r, jacobian = (np.asarray(a) for a in _derivatives(residuals, jnp.asarray(theta), start, squares.given))
-                curvature = jacobian.T @ jacobian + precision * np.eye(len(theta))
+                finite = bool(np.isfinite(jacobian).all())
+                if not finite:
+                    curvature = np.diag(precision)
+                    break
+                curvature = jacobian.T @ jacobian + np.diag(precision)
                 gradient = jacobian.T @ r + precision * (theta - centre)
             step = np.linalg.solve(curvature + mu * np.diag(np.diag(curvature)), -gradient)
             tried = value_of(theta + step)
@@ -110,13 +116,14 @@ def least_squares(
             if checkpoint is not None:
                 state = {"theta": theta, "mu": np.array(mu), "done": np.array(done), "converged": np.array(converged)}
                 save_arrays(checkpoint, state, identity)
-        if np.isfinite(value):
+        if finite and np.isfinite(value):
             last = np.asarray(_derivatives(residuals, jnp.asarray(theta), start, squares.given)[1])
-            curvature = last.T @ last + precision * np.eye(len(theta))
+            finite = bool(np.isfinite(last).all())
+            curvature = (last.T @ last if finite else 0.0) + np.diag(precision)
     except KeyboardInterrupt:
         interrupted = True
     ended: T = back(jnp.asarray(theta))
-    return Minimum(ended, theta, value, np.linalg.inv(curvature), done, converged, interrupted)
+    return Minimum(ended, theta, value, np.linalg.inv(curvature), done, converged, interrupted, finite)
 
 
 def _resume(path: Path, identity: dict[str, str]) -> tuple[np.ndarray, float, int, bool]:

@@ -34,10 +34,10 @@ from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import Problems
 from pinnsim.fit.fit import draw_start, run_stage_safely
 from pinnsim.fit.objective import FAILED_CULTURE, Objective, prior_costs
-from pinnsim.fit.optimise import Lanes, Stage, evaluate, with_parameters
+from pinnsim.fit.optimise import Lanes, Stage, evaluate, halted, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.schedule import learning_rates
-from pinnsim.fit.starts import kept_starts
+from pinnsim.fit.starts import kept_starts, outcomes
 from pinnsim.fit.suits import check_species, species_at
 from pinnsim.observation import Observation
 from pinnsim.parameter import Parameter, resolve
@@ -246,11 +246,11 @@ def fit_moments(
     found = with_parameters(lanes, last.best)
     ended = evaluate(found, lanes.priors, lanes.data, settings, match, moments_objective)
     value, failed = np.asarray(ended.total), np.asarray(ended.failed)
-    good = np.isfinite(value) & (failed == 0)
+    good, outcome = outcomes(value, failed, halted(last), "a population could not be solved", "not finite")
     advice = "could be solved at all times; narrow start_spread, or give the instrument some noise."
     ranked = kept_starts(value, good, np.zeros(plan.starts, int), plan, lambda _: advice)
     table = pd.DataFrame({"start": np.arange(plan.starts), "objective": value})
     table = table.assign(**{name: np.asarray(term) for name, term in ended.terms.items()})
-    table["outcome"] = np.where(good, "done", np.where(failed > 0, "a population could not be solved", "not finite"))
+    table["outcome"] = outcome
     table["kept"] = np.isin(np.arange(plan.starts), ranked)
     return MomentFit(lane(found, ranked), value[ranked], table, interrupted)

@@ -2,9 +2,9 @@
 shown, saved and interrupted.
 
 A lane is a model with its prior and its data; what is minimised is the stage's `measure` of them. Each keeps the best
-parameters it has seen; a lane whose gradient is not finite skips that step; a lane that has not improved for `patience`
-steps stands still. Learning rates, tolerances and the number of steps are arguments of the program, so that only
-another shape or another predictor compiles anew.
+parameters it has seen; a lane whose gradient is not finite skips that step, and says so in the end (`Halt`); a lane
+that has not improved for `patience` steps stands still. Learning rates, tolerances and the number of steps are
+arguments of the program, so that only another shape or another predictor compiles anew.
 """
 
 import functools
@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from pinnsim.errors import PinnsimError
 from pinnsim.fit.objective import Objective, objective
 from pinnsim.fit.plan import Settings
 from pinnsim.parameter import trainable
@@ -122,6 +123,31 @@ def begin_stage(lanes: Lanes) -> Progress:
     worst = jnp.full(count, jnp.inf, lanes.data.times.dtype)
     optimiser = eqx.filter_vmap(_optimiser().init)(parameters)
     return Progress(parameters, optimiser, parameters, worst, worst, jnp.zeros(count, int))
+
+
+class Halt(NamedTuple):
+    """Lanes that gradients which are not finite have stopped, (lane,) each: `never`, before any step; `last`, at the
+    end of the stage (for good, where data do not change; where they do, for a chunk of steps or more)."""
+
+    never: np.ndarray
+    last: np.ndarray
+
+
+def halted(progress: Progress, changing: bool = False) -> Halt:
+    """Where lanes of a stage were stopped; `changing`: whether its data change on the way."""
+    state = progress.optimiser
+    never = (np.asarray(state.inner_state.count) == 0) & (np.asarray(state.total_notfinite) > 0)
+    return Halt(never, never | (np.asarray(state.notfinite_count) >= (CHUNK if changing else 1)))
+
+
+def require_steps(progress: Progress, what: str) -> None:
+    """**Raises** `E_FIT` where no lane could take a step."""
+    if halted(progress).never.all():
+        raise PinnsimError.of(
+            "E_FIT",
+            f"Nothing was learned of {what}: the gradient is not finite where training starts. Look for zeros under "
+            "roots and logarithms in data and rates, or start elsewhere (another seed).",
+        )
 
 
 def _optimiser() -> optax.GradientTransformation:

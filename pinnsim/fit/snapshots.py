@@ -24,11 +24,11 @@ from pinnsim.fit.cultures import collocation_grid
 from pinnsim.fit.fit import draw_start, run_stage_safely
 from pinnsim.fit.match import AbstractMatch, feature
 from pinnsim.fit.objective import FAILED_CULTURE, Objective, prior_costs
-from pinnsim.fit.optimise import Lanes, Stage, evaluate, with_parameters
+from pinnsim.fit.optimise import Halt, Lanes, Stage, evaluate, halted, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.population import PopulationModel, PopulationPrior, cell_keys
 from pinnsim.fit.schedule import learning_rates
-from pinnsim.fit.starts import kept_starts
+from pinnsim.fit.starts import kept_starts, outcomes
 from pinnsim.fit.suits import check_snapshots, check_species, flags, needs_two_cells, species_at
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
@@ -262,16 +262,15 @@ def fit_populations(
     found = with_parameters(lanes, ended.best if batch is None else ended.parameters)
     group = np.repeat(np.arange(len(priors)), plan.starts)
     value = evaluate(found, lanes.priors, whole, plan.settings(), match, snapshot_objective)
-    return _collected(found, value, group, plan, interrupted)
+    return _collected(found, value, group, plan, interrupted, halted(ended, batch is not None))
 
 
 def _collected(
-    models: PopulationModel, ended: Objective, group: np.ndarray, plan: FitPlan, interrupted: bool
+    models: PopulationModel, ended: Objective, group: np.ndarray, plan: FitPlan, interrupted: bool, halt: Halt
 ) -> SnapshotFit:
     value, failed = np.asarray(ended.total), np.asarray(ended.failed)
-    good = np.isfinite(value) & (failed == 0)
+    good, outcome = outcomes(value, failed, halt, "a population could not be matched", "not finite")
     terms = {name: np.asarray(term) for name, term in ended.terms.items()}
-    outcome = np.where(good, "done", np.where(failed > 0, "a population could not be matched", "not finite"))
     start = np.arange(len(value)) % plan.starts
     table = pd.DataFrame({"group": group, "start": start, "objective": value, **terms, "outcome": outcome})
     advice = "could be simulated and matched to the end; narrow start_spread, or raise substeps."

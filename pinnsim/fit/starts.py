@@ -12,7 +12,7 @@ from pinnsim.errors import PinnsimError
 from pinnsim.fit.cultures import Cultures
 from pinnsim.fit.free import free_vector
 from pinnsim.fit.objective import Objective, start_of
-from pinnsim.fit.optimise import Lanes
+from pinnsim.fit.optimise import Halt, Lanes
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.stages import solved
 from pinnsim.model import CellModel
@@ -24,6 +24,20 @@ from pinnsim.tree import lane
 
 NEAR = 0.01  # share of a bound's width within which a parameter sits at it
 _SHOWN = 3  # names that are written out
+
+
+def outcomes(
+    value: np.ndarray, failed: np.ndarray, halt: Halt, unsolved: str, infinite: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which lanes may be kept, (lane,), and their outcomes in words: `unsolved` where something `failed`, `infinite`
+    where the objective is not finite. A lane that never took a step is no fit; one that was stopped later is kept, and
+    told."""
+    solved_ones = ~(failed > 0)
+    fine = np.isfinite(value)
+    words = np.where(halt.last, "stopped where its gradient is not finite", "done")
+    words = np.where(halt.never, "not fitted: its gradient is not finite where it starts", words)
+    words = np.where(solved_ones, np.where(fine, words, infinite), unsolved)
+    return solved_ones & fine & ~halt.never, words
 
 
 def kept_starts(

@@ -10,10 +10,12 @@ import numpy as np
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.errors import Problems, did_you_mean, first, warn
 from pinnsim.observation import ArrayReadout, NegativeBinomial, Observation, Poisson, ZeroInflated
+from pinnsim.parameter import resolve
 from pinnsim.table import Table
 
 _LOGS = ("log2", "log1p")
 _LOW = 20.0  # numbers that are not whole and stay below it look like logarithms
+_FAR_BELOW = 12.0  # log2: an abundance below 1/4000, where steady states of order 1 are beyond priors of a few units
 _HIGH = 1e3  # what no logarithm of an abundance reaches
 
 
@@ -41,6 +43,31 @@ def check_suits(problems: Problems, observation: Observation, values: np.ndarray
             problems.add("E_SCALE_MISMATCH", f"{said}; take the logarithm, or use a linear readout.")
         else:
             warn("W_SCALE_RAW", f"{said}; declare scale='log2' if these are logarithms.", stacklevel=5)
+
+
+def check_levels(observation: Observation, values: np.ndarray, mask: np.ndarray, genes: tuple[str, ...]) -> None:
+    """Warns `W_LEVEL_LOW` of genes whose middle reading is far below a logarithmic readout's offset.
+
+    **Arguments:** `values`, `mask`: (..., gene), readings and whether they were taken; `observation`: unresolved.
+    """
+    readout = observation.readout
+    if not isinstance(readout, ArrayReadout):
+        return
+    offset = np.broadcast_to(np.asarray(resolve(readout).offset), (len(genes),))
+    rows = np.where(mask, values, np.nan).reshape(-1, len(genes))
+    seen = np.isfinite(rows).any(axis=0)
+    gaps = np.zeros(len(genes))
+    gaps[seen] = np.nanmedian(rows[:, seen], axis=0) - offset[seen]
+    low = np.flatnonzero(gaps < -_FAR_BELOW)
+    if len(low):
+        shown = first(f"{genes[k]} by {-gaps[k]:.1f}" for k in low)
+        warn(
+            "W_LEVEL_LOW",
+            f"{len(low)} of {len(genes)} genes read more than {_FAR_BELOW:g} log2 units below their readout's offset, "
+            f"the reading at abundance 1 ({shown}): amounts and affinities of order 1, where fits begin, are then far "
+            "off, and it may not converge. Set `offset` near the highest readings.",
+            stacklevel=4,
+        )
 
 
 def check_snapshots(problems: Problems, observations: tuple[Observation, ...], snapshots: Snapshots) -> None:

@@ -292,7 +292,7 @@ def _stationary(generator: scipy.sparse.csc_matrix) -> np.ndarray:
             -generator[rest][:, rest], "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
         )
         p[rest] = factors.solve(generator[rest][:, [anchor]].toarray().ravel())
-        p = np.maximum(p, 0.0)
-        p /= p.sum()
-        anchor = int(p.argmax())
-    return p
+        # From far in a tail the system is singular to rounding, and what comes out is the law times any number.
+        anchor = int(np.abs(p).argmax())
+    p = np.maximum(p, 0.0)
+    return p / p.sum()

@@ -16,7 +16,7 @@ from pinnsim.data.snapshots import Snapshots
 from pinnsim.distance import AbstractDistance, Energy
 from pinnsim.errors import Problems
 from pinnsim.fit.fit import run_stage_safely
-from pinnsim.fit.optimise import CHUNK, Lanes, Progress, Stage, evaluate, with_parameters
+from pinnsim.fit.optimise import CHUNK, Lanes, Progress, Stage, evaluate, require_steps, with_parameters
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.schedule import learning_rates
 from pinnsim.latent.cells import Cells, cells_of, check_scale, features_of, taken
@@ -145,6 +145,8 @@ def _trained(
         final, interrupted = run_stage_safely(lanes, stage, schedule, checkpoint, bar, source.batch, told, say)
     if final is None and interrupted:
         raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
+    if final is not None:
+        require_steps(final, "the latent model")
     models = lanes.models if final is None else with_parameters(lanes, final.parameters)
     # One chunk that training never saw, the same before and after.
     fresh = source.batch(CHUNK * (plan.steps + 1))

@@ -28,7 +28,7 @@ from pinnsim.dynamics.conservation import conservation_laws
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.fit.fit import run_stage_safely
 from pinnsim.fit.objective import Objective
-from pinnsim.fit.optimise import Lanes, Progress, Stage, with_parameters
+from pinnsim.fit.optimise import Lanes, Progress, Stage, require_steps, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
 from pinnsim.fit.schedule import learning_rates
 from pinnsim.operator.domain import Domain, Draws, lane_kinetics
@@ -129,6 +129,7 @@ def train(
         if interrupted:
             raise KeyboardInterrupt
         return Training(operator, np.zeros(0), False)
+    require_steps(final, "the operator")
     best = lane(with_parameters(lanes, final.parameters), 0)
     return Training(best, np.asarray(history), interrupted)
 
