@@ -99,6 +99,7 @@ CODES: dict[str, tuple[int, str]] = {
     # solving
     "W_BASIN_EMPTY": (0, "a known attractor to which no state of the sample flows"),
     "W_LATENT_COLLAPSED": (0, "embeddings of a latent model that no longer tell cells apart"),
+    "W_READINGS_MISSING": (0, "cells judged by less than half of a model's readings"),
     "W_JACOBIAN_SINGULAR": (0, "a fixed point whose Jacobian has an eigenvalue of zero: its stability is open"),
     "W_SETTLES_NOWHERE": (0, "states that flow to no known attractor in the time they are followed"),
     "E_SOLVER": (SOLVER, "the solver stopped before the end"),

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import nbinom
 
 from pinnsim.data import Snapshots
 from pinnsim.distance import Energy
@@ -25,11 +26,14 @@ from pinnsim.latent import (
     save_latent,
     spread_of,
 )
+from pinnsim.latent.cells import features_of
+from pinnsim.latent.domain import entropies
+from pinnsim.latent.learn import Source, embeddings_of, latent_loss
 from pinnsim.latent.network import latent_network
 from pinnsim.parameter import resolve
 from pinnsim.simulate import FromState
 from pinnsim.store import save_arrays
-from pinnsim.tree import named_leaves
+from pinnsim.tree import lane, named_leaves
 
 GENES, EACH, HELD = 12, 60, 2.0
 NAMES = tuple(f"g{k}" for k in range(GENES))
@@ -41,7 +45,7 @@ PLAN = LatentPlan(
     cells=40,
     substeps=3,
     mask=0.1,
-    neighbours=5,
+    neighbours=60,
     seed=1,
     swirl=False,
 )
@@ -138,16 +142,89 @@ def test_draws_have_the_mean_and_variance_of_their_law(fitted: LatentFit) -> Non
     np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.2)
 
 
+def above(outside: np.ndarray, inside: np.ndarray) -> float:
+    return float(np.mean(outside[:, None] > inside[None, :]))
+
+
+def thinner(truth: Truth, share: float) -> Truth:
+    """The same cells, of which only a share of the molecules was counted, and their size factors say so."""
+    counts = np.random.default_rng(9).binomial(truth.counts.astype(int), share).astype(float)
+    return truth._replace(counts=counts, size=share * truth.size)
+
+
 def test_cells_of_another_kind_are_flagged_and_its_own_are_not(truth: Truth, fitted: LatentFit) -> None:
     fresh, other = branching(1), branching(2, turn=True)
     own = fresh.time != HELD
     inside = fitted.model.out_of_domain(fresh.counts[own], fresh.size[own])
     outside = fitted.model.out_of_domain(other.counts, other.size)
-    assert np.mean(outside.score[:, None] > inside.score[None, :]) >= 0.9
+    assert above(outside.score, inside.score) >= 0.9
     flagged = ~fitted.model.in_domain(fresh.counts[own], fresh.size[own], level=0.1)
     # 36 calibration cells: the flagged share of 180 fresh ones has a standard deviation of about 0.055.
     assert flagged.mean() < 0.1 + 3 * 0.055
     assert ((inside.p_value > 0) & (inside.p_value <= 1)).all()
+
+
+def test_depth_alone_makes_no_cell_strange_and_hides_none(truth: Truth, fitted: LatentFit) -> None:
+    """A raw likelihood would call shallow cells of any kind familiar, since few counts are no surprise."""
+    fresh, other = branching(1), branching(2, turn=True)
+    own = fresh.time != HELD
+    inside = fitted.model.out_of_domain(fresh.counts[own], fresh.size[own])
+    shallow = thinner(fresh, 0.3)
+    same = fitted.model.out_of_domain(shallow.counts[own], shallow.size[own])
+    assert 0.3 < above(same.score, inside.score) < 0.7
+    strange = thinner(other, 0.3)
+    assert above(fitted.model.out_of_domain(strange.counts, strange.size).score, inside.score) > 0.8
+
+
+def test_missing_readings_count_neither_for_nor_against_a_cell(truth: Truth, fitted: LatentFit) -> None:
+    fresh, other = branching(1), branching(2, turn=True)
+    own, missing = fresh.time != HELD, NAMES[:4]
+    holes = [np.where(np.isin(NAMES, missing), np.nan, part) for part in (fresh.counts[own], other.counts)]
+    inside = fitted.model.out_of_domain(holes[0], fresh.size[own], missing=missing)
+    again = fitted.model.out_of_domain(fresh.counts[own], fresh.size[own], missing=missing)
+    np.testing.assert_array_equal(inside.score, again.score)
+    assert np.mean(inside.p_value <= 0.1) < 0.1 + 3 * 0.055
+    assert above(fitted.model.out_of_domain(holes[1], other.size, missing=missing).score, inside.score) > 0.8
+    with pytest.warns(PinnsimWarning, match="W_READINGS_MISSING: 7 of 12"):
+        fitted.model.in_domain(fresh.counts, fresh.size, missing=NAMES[:7])
+    with pytest.raises(PinnsimError, match=r"E_GENE_UNMATCHED.*\(h\)"):
+        fitted.model.out_of_domain(fresh.counts, fresh.size, missing=("h",))
+    with pytest.raises(PinnsimError, match="E_DATA_EMPTY"):
+        fitted.model.out_of_domain(fresh.counts, fresh.size, missing=NAMES)
+    with pytest.raises(PinnsimError, match="E_DATA_NONFINITE"):
+        fitted.model.out_of_domain(holes[1], other.size)
+
+
+def test_entropies_are_those_of_negative_binomial_counts() -> None:
+    dispersion = np.array([0.1, 0.5, 2.0])
+    found = entropies(dispersion)
+    for k in (0, 12, 20, 30):
+        mean = np.exp(np.linspace(np.log(1e-5), np.log(1e7), found.shape[1])[k])
+        for row, alpha in zip(found, dispersion, strict=True):
+            counts = np.arange(int(mean + 20 + 60 * np.sqrt(mean + alpha * mean**2)))
+            logs = nbinom.logpmf(counts, 1 / alpha, 1 / (1 + alpha * mean))
+            assert row[k] == pytest.approx(-np.sum(np.exp(logs) * logs), rel=1e-4)
+
+
+def test_the_action_is_that_of_a_known_process(truth: Truth) -> None:
+    """Untrained, embeddings move by dz = -D z dt + sqrt(2 D) dW, D = 1 / span: int <|f|^2> / (4 D) is known."""
+    plan = PLAN.model_copy(update={"action": 1.0, "substeps": 16, "cells": 60})
+    data = snapshots(truth)
+    cells = cells_of(data)
+    features = features_of(cells.values, cells.exposure, True)
+    network = latent_network(
+        features, cells.values.mean(axis=0), 3.0, dimension=2, width=4, depth=1, counted=True, key=jax.random.key(0)
+    )
+    acting = [treatment.resolve(network.field.table) for treatment in data.treatments]
+    batch = lane(Source(cells, network, acting, plan, Energy(unbiased=True)).batch(0), 0)
+    found = jax.jit(lambda b: latent_loss(network, None, b, None, None).terms["action"])(batch)
+    rate, wanted = 1.0 / 3.0, []
+    for population in (0, 1, 2):
+        z = embeddings_of(network, np.asarray(batch.features[population, :32]))
+        begin, gone = np.mean(np.sum(z**2, axis=1)), 1.0 - np.exp(-2.0 * rate)
+        wanted.append(0.25 * rate * (begin * gone / (2 * rate) + 2 * (1.0 - gone / (2 * rate))))
+    # 96 ways of 2 coordinates each: the mean's own spread is about a tenth.
+    assert float(found) == pytest.approx(np.mean(wanted), rel=0.3)
 
 
 def test_an_interrupted_training_goes_on_to_the_same_numbers(truth: Truth, tmp_path, monkeypatch) -> None:

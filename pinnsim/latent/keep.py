@@ -4,20 +4,19 @@ import json
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from pydantic import ValidationError
 
 from pinnsim.errors import PinnsimError
 from pinnsim.latent.cells import SCALES
-from pinnsim.latent.domain import Domain
+from pinnsim.latent.domain import blank
 from pinnsim.latent.model import LatentModel
 from pinnsim.latent.network import Anchor, latent_network
 from pinnsim.latent.plan import LatentPlan
 from pinnsim.parameter import frozen
 from pinnsim.store import read, save_tree
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def save_latent(path: str | Path, model: LatentModel) -> None:
@@ -30,7 +29,7 @@ def save_latent(path: str | Path, model: LatentModel) -> None:
         "scale": model.scale,
         "time_unit": model.time_unit,
         "nodes": 0 if anchor is None else int(anchor.nodes.value.shape[0]),
-        "cells": [int(part.value.shape[0]) for part in (model.domain.reference, model.domain.calibration)],
+        "cells": [int(part.value.shape[0]) for part in (model.domain.embeddings, model.domain.calibration)],
     }
     save_tree(path, model, {"latent plan": model.plan.model_dump_json(), "make": json.dumps(told)})
 
@@ -68,8 +67,5 @@ def load_latent(path: str | Path) -> LatentModel:
         time_unit=unit,
         key=jax.random.key(plan.seed),
     )
-    domain = Domain(
-        frozen(np.zeros((cells, plan.dimension))), frozen(np.zeros(2)), frozen(np.ones(2)), frozen(np.zeros(held)),
-        jnp.asarray(plan.neighbours),
-    )  # fmt: skip
+    domain = blank(cells, held, genes, plan.dimension, plan.neighbours)
     return stored.into(LatentModel(network, domain, readings, scale, unit, plan))

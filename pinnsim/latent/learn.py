@@ -3,13 +3,18 @@
     loss = predict * mean over pairs of dist(push(z_t), still(z_(t+1)))      z = encode(all readings)
          + reconstruct * mean of -log p(x | decode(encode(some readings) + blur))
          + spread * (mean (sd z_k - 1)^2 + mean (mean z_k)^2) + decorrelate * sum_(j != k) cov_jk^2 / dimension
-         + anchor * mean residual^2
+         + anchor * mean residual^2 + action * mean over pairs of <int |f|^2 / (4 D) dt>
+         + decay * mean over encoder and decoder of |weights of their networks|^2
 
 Cells of one time and of the next are different cells, so what is predicted is a population: `dist` is a distance of
 populations (energy distance), and push moves each embedding by the learned landscape and its noise. Where the same
 cells were followed, `dist` is the mean squared distance of each cell to itself, and nothing is random. Nothing is
 decoded to predict. No slope passes through the embeddings to be predicted (`still`), spread and reconstruction hold
 them apart; without all three, equal embeddings for all cells would be perfect (`collapse`).
+
+The action is the relative entropy of embeddings' ways, drawn with the field, to those of pure noise (Girsanov): of all
+landscapes that lead from one population to the next, the one that adds least is preferred, in which cells are on their
+way all the time. Its slope moves the field alone, with D as it is; embeddings are not drawn together for its sake.
 
 Every chunk of steps sees fresh cells, shocks and masks, the same for the same plan. The loop, its checkpoints, schedule
 and progress bar are those of fits (`pinnsim.fit.optimise`).
@@ -30,7 +35,7 @@ from pinnsim.distance import AbstractDistance, Distance, Match
 from pinnsim.distance.cost import Cells as Points
 from pinnsim.distance.cost import Others
 from pinnsim.distance.distance import OtherWeights, Weights
-from pinnsim.fit.landscape_pairs import Pairs, push_pairs
+from pinnsim.fit.landscape_pairs import Pairs, efforts, push_pairs
 from pinnsim.fit.objective import Objective
 from pinnsim.fit.plan import Settings
 from pinnsim.latent.cells import Cells, features_of
@@ -41,7 +46,8 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.tree import stack
 
 _TINY = 1e-4  # of a variance: the slope of a standard deviation stays finite
-TERMS = ("predict", "reconstruct", "spread", "decorrelate", "anchor")
+_PACED = 32  # cells of a pair whose ways an action is a mean of
+TERMS = ("predict", "reconstruct", "spread", "decorrelate", "anchor", "action", "decay")
 
 
 class Followed(AbstractDistance):
@@ -59,7 +65,8 @@ class Batch(NamedTuple):
     """Populations of one chunk, padded. `times`: (1,), not used but by the loop; `features`, `values`, `seen`:
     (population, cell, reading); `size`, `there`: (population, cell); `blur`: (population, cell, dimension); `first`,
     `second`: (pair,), populations; `start`, `step`: (pair,); `shocks`: (pair, step, cell, dimension); `perturbations`:
-    (pair, ...); `weights`: (term,); `moving`: 1 where slopes pass through what is predicted, else 0."""
+    (pair, ...); `weights`: (term,); `moving`: 1 where slopes pass through what is predicted, else 0; `paid`: 0, or
+    `None` where no action is asked for, which is then not worked out."""
 
     times: Array
     features: Array
@@ -77,6 +84,7 @@ class Batch(NamedTuple):
     weights: Array
     moving: Array
     distance: AbstractDistance
+    paid: Array | None
 
 
 class Source:
@@ -134,6 +142,7 @@ class Source:
             second=jnp.asarray(self.first + 1),
             perturbations=self.acting,
             distance=self.distance,
+            paid=jnp.zeros(()) if plan.action > 0 else None,
         )
         return stack([batch._replace(times=batch.times[0])])
 
@@ -145,7 +154,10 @@ def latent_loss(model: Any, prior: Any, data: Batch, settings: Settings, predict
     z = _over(lambda x: network.encoder(x, everything), data.features)
     still = jax.lax.stop_gradient(z)
     target = still + data.moving * (z - still)
-    terms = {"predict": _predicted(network, z, target, data), "anchor": jnp.zeros(())}
+    pairs = _pairs(z, target, data)
+    terms = {"predict": _predicted(network, pairs, data), "anchor": jnp.zeros(()), "action": jnp.zeros(())}
+    if data.paid is not None:
+        terms["action"] = data.paid + _action(network, eqx.tree_at(lambda p: p.begin, pairs, still[data.first]), data)
     share = data.there / jnp.sum(data.there)
     seen = _over(network.encoder, data.features, data.seen) + data.blur
     logs = _over(network.decoder.log_density, data.values, seen, data.size)
@@ -160,6 +172,7 @@ def latent_loss(model: Any, prior: Any, data: Batch, settings: Settings, predict
     if network.decoder.anchor is not None:
         learned = _over(lambda one: network.decoder.parts(one)[1], seen)
         terms["anchor"] = jnp.sum(share * jnp.mean(learned**2, axis=2))
+    terms["decay"] = _weights(network)
     total = jnp.sum(data.weights * jnp.stack([terms[name] for name in TERMS]))
     return Objective(total, terms, jnp.zeros((), int))
 
@@ -168,16 +181,33 @@ def _over(one: Any, *rows: Array) -> Array:
     return jax.vmap(jax.vmap(one))(*rows)
 
 
-def _predicted(network: LatentNetwork, z: Array, target: Array, data: Batch) -> Array:
-    """Mean over pairs of the distance between what is predicted and what was seen."""
-    there = data.there[data.second]
+def _pairs(z: Array, target: Array, data: Batch) -> Pairs:
+    """Embeddings of each population but the last, and those that are to be predicted from them."""
     still = jnp.zeros_like(data.start)
-    pairs = Pairs(
+    there = data.there[data.second]
+    return Pairs(
         z[data.first], data.shocks, data.start, data.step, target[data.second], there, still, still, data.perturbations
     )
+
+
+def _predicted(network: LatentNetwork, pairs: Pairs, data: Batch) -> Array:
+    """Mean over pairs of the distance between what is predicted and what was seen."""
     arrived = push_pairs(network.field, pairs).cells
     apart = jax.vmap(lambda x, y, a, b: data.distance(x, y, a, b).value)
-    return jnp.mean(apart(arrived, pairs.target, data.there[data.first], there))
+    return jnp.mean(apart(arrived, pairs.target, data.there[data.first], pairs.there))
+
+
+def _action(network: LatentNetwork, pairs: Pairs, data: Batch) -> Array:
+    """Mean over pairs and cells of what the field adds to pure noise, in nats."""
+    there = data.there[data.first][:, :_PACED]
+    paid = 0.5 * jnp.sum(efforts(network.field, pairs, _PACED) ** 2, axis=(1, 3))
+    return jnp.mean(jnp.sum(there * paid, axis=1) / jnp.sum(there, axis=1))
+
+
+def _weights(network: LatentNetwork) -> Array:
+    """Mean over encoder and decoder of the sum of squares of what stands beside their linear parts."""
+    leaves = jax.tree.leaves(eqx.filter((network.encoder.network, network.decoder.network), eqx.is_inexact_array))
+    return 0.5 * sum((jnp.sum(leaf**2) for leaf in leaves), jnp.zeros(()))
 
 
 def embeddings_of(network: LatentNetwork, features: np.ndarray) -> np.ndarray:
@@ -189,14 +219,3 @@ def embeddings_of(network: LatentNetwork, features: np.ndarray) -> np.ndarray:
 def _encoded(network: LatentNetwork, features: Array) -> Array:
     resolved = resolve(network)
     return jax.vmap(lambda x: resolved.encoder(x, jnp.ones_like(x)))(features)
-
-
-def deviance_of(network: LatentNetwork, values: np.ndarray, embeddings: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """-mean over readings of log p, (cell,), in nats."""
-    return np.asarray(_deviance(network, *(jnp.asarray(a, dtype=float) for a in (values, embeddings, size))))
-
-
-@eqx.filter_jit
-def _deviance(network: LatentNetwork, values: Array, embeddings: Array, size: Array) -> Array:
-    decoder = resolve(network).decoder
-    return -jnp.mean(jax.vmap(decoder.log_density)(values, embeddings, size), axis=1)

@@ -1,5 +1,6 @@
 """A trained latent model: cells to embeddings and back, embeddings moved in time, and what it never saw flagged."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import equinox as eqx
@@ -9,11 +10,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from pinnsim.dynamics.gradient import GradientField
-from pinnsim.errors import PinnsimError, Problems
+from pinnsim.errors import PinnsimError, Problems, first, warn
 from pinnsim.fit.landscape_pairs import Pairs, push_pairs
 from pinnsim.latent.cells import checked, features_of
 from pinnsim.latent.domain import Domain, OutOfDomain, scored
-from pinnsim.latent.learn import deviance_of, embeddings_of
+from pinnsim.latent.learn import embeddings_of
 from pinnsim.latent.network import LatentNetwork
 from pinnsim.latent.plan import LatentPlan
 from pinnsim.parameter import resolve
@@ -106,16 +107,53 @@ class LatentModel(eqx.Module):
             raise PinnsimError.of("E_SOLVER", f"Embeddings left all bounds in {steps} steps; raise `steps`.")
         return Arrival(arrived, self.decode(arrived, exposure), self.sample(arrived, exposure, seed=seed))
 
-    def out_of_domain(self, values: ArrayLike, exposure: ArrayLike | None = None) -> OutOfDomain:
-        """How unlike the training cells each cell is; see `pinnsim.latent.domain`. **Raises** as `encode`."""
-        table, size = self._checked(values, exposure)
-        z = self.encode(table, None if exposure is None else size)
-        return scored(self.domain, z, deviance_of(self.network, table, z, size))
+    def out_of_domain(
+        self, values: ArrayLike, exposure: ArrayLike | None = None, *, missing: Sequence[str] = ()
+    ) -> OutOfDomain:
+        """How unlike the training cells each cell is; see `pinnsim.latent.domain`.
 
-    def in_domain(self, values: ArrayLike, exposure: ArrayLike | None = None, *, level: float = 0.05) -> np.ndarray:
+        **Arguments:** `values`, `exposure`: cells; `missing`: names of readings that this data set does not have; what
+        stands in their columns is not read. They are left out for all cells alike, so that their absence is no part of
+        the score; what is left may tell little.
+
+        **Warns** `W_READINGS_MISSING` where more than half of the readings are missing.
+
+        **Raises** as `encode`, and `E_GENE_UNMATCHED` for missing readings that the model does not have, `E_DATA_EMPTY`
+        where all of them are missing.
+        """
+        unknown = [name for name in missing if name not in self.readings]
+        if unknown:
+            raise PinnsimError.of(
+                "E_GENE_UNMATCHED",
+                f"{len(unknown)} of {len(missing)} missing readings are none of the model's ({first(unknown)}); it has "
+                f"{first(self.readings)}. Name those of the model that the data lack.",
+            )
+        seen = np.array([name not in set(missing) for name in self.readings], dtype=float)
+        if not seen.any():
+            raise PinnsimError.of("E_DATA_EMPTY", "All readings are missing; nothing tells these cells apart.")
+        if seen.mean() < 0.5:
+            warn(
+                "W_READINGS_MISSING",
+                f"{int((seen == 0).sum())} of {len(seen)} readings are missing; cells of other kinds may pass for "
+                "cells that belong. Measure more of them, or train on those that both data sets have.",
+            )
+        table = np.asarray(values, dtype=float)
+        if table.ndim == 2 and table.shape[1] == len(seen):
+            table = np.where(seen > 0, table, 0.0)
+        table, size = self._checked(table, exposure)
+        return scored(self.network, self.domain, table, size, seen)
+
+    def in_domain(
+        self,
+        values: ArrayLike,
+        exposure: ArrayLike | None = None,
+        *,
+        level: float = 0.05,
+        missing: Sequence[str] = (),
+    ) -> np.ndarray:
         """Which cells belong, (cell,): `p > level`, which leaves out at most that share of cells like those that it
-        was trained on. **Raises** as `encode`."""
-        return self.out_of_domain(values, exposure).p_value > level
+        was trained on. **Warns** and **raises** as `out_of_domain`."""
+        return self.out_of_domain(values, exposure, missing=missing).p_value > level
 
     def _checked(self, values: object, exposure: object) -> tuple[np.ndarray, np.ndarray]:
         return checked(values, exposure, self.readings, self.network.decoder.counted)

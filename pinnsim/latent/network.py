@@ -94,10 +94,13 @@ class Decoder(eqx.Module):
 
     def log_density(self, values: PerGene, z: Embedding, size: Scalar) -> PerGene:
         """Log density of each reading, (gene,)."""
-        mean = self.mean(z, size)
+        return self.log_density_at(values, self(z), size)
+
+    def log_density_at(self, values: PerGene, eta: PerGene, size: Scalar) -> PerGene:
+        """Log density of each reading where eta is known, (gene,)."""
         if self.counted:
-            return negative_binomial_log(values, mean, self.spread)
-        return jax.scipy.stats.norm.logpdf(values, mean, self.spread)
+            return negative_binomial_log(values, size * jnp.exp(eta), self.spread)
+        return jax.scipy.stats.norm.logpdf(values, eta, self.spread)
 
     def draw(self, z: Embedding, size: Scalar, key: PRNGKeyArray) -> PerGene:
         """Readings of one measurement, (gene,): counts of a gamma mixture of Poisson laws, or normal errors."""

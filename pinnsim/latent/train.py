@@ -22,7 +22,7 @@ from pinnsim.fit.schedule import learning_rates
 from pinnsim.latent.cells import Cells, cells_of, check_scale, features_of, taken
 from pinnsim.latent.collapse import Spread, spread_of, warn_collapse
 from pinnsim.latent.domain import domain_of
-from pinnsim.latent.learn import TERMS, Followed, Source, deviance_of, embeddings_of, latent_loss
+from pinnsim.latent.learn import TERMS, Followed, Source, embeddings_of, latent_loss
 from pinnsim.latent.model import LatentModel
 from pinnsim.latent.network import Anchor, LatentNetwork, latent_network
 from pinnsim.latent.plan import LatentPlan
@@ -113,12 +113,7 @@ def fit_latent(
     embeddings = embeddings_of(network, features)
     spread = spread_of(embeddings)
     warn_collapse(spread)
-    others = embeddings_of(network, features_of(held.values, held.exposure, counted))
-    domain = domain_of(
-        (embeddings, deviance_of(network, training.values, embeddings, training.exposure)),
-        (others, deviance_of(network, held.values, others, held.exposure)),
-        plan.neighbours,
-    )
+    domain = domain_of(network, training, embeddings, held, plan.neighbours, plan.seed)
     model = LatentModel(network, domain, cells.readings, snapshots.scale, snapshots.time_unit, plan)
     return LatentFit(model, spread, terms, history, interrupted)
 
