@@ -145,13 +145,15 @@ class _Reader:
 
     def _whole(self) -> Tree:
         """What an argument, a pair of parentheses or a text holds."""
-        return self._joined("||", "or", lambda: self._joined("&&", "and", self._compared))
-
-    def _joined(self, sign: str, word: str, part: Callable[[], Tree]) -> Tree:
-        parts = [part()]
-        while self._taken(sign):
-            parts.append(part())
-        return parts[0] if len(parts) == 1 else (word, *parts)
+        if not self.grammar.logic:
+            return self._sum()
+        either: list[Tree] = []
+        while not either or self._taken("||"):
+            both = [self._compared()]
+            while self._taken("&&"):
+                both.append(self._compared())
+            either.append(both[0] if len(both) == 1 else ("and", *both))
+        return either[0] if len(either) == 1 else ("or", *either)
 
     def _compared(self) -> Tree:
         tree = self._sum()

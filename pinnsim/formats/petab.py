@@ -66,7 +66,7 @@ def read_petab(
 
 
 # Reverse mode costs one backward solve whatever the number of parameters; the tolerance is that of analysis.
-_RTOL, _ATOL, _STEPS = 1e-9, 1e-12, 100_000
+_RTOL, _ATOL, _STEPS = 1e-9, 1e-10, 100_000
 
 
 def stiff_method(rtol: float = _RTOL, atol: float = _ATOL) -> ODE:
@@ -103,8 +103,10 @@ class PetabProblem:
     @cached_property
     def bounds(self) -> np.ndarray:
         """(2, parameter): lower and upper, on their scales."""
-        ends = [[float(to_scale(one.scale, jnp.asarray(getattr(one, word)))) for one in self.parameters]
-                for word in ("lower", "upper")]  # fmt: skip
+        ends = [
+            [float(to_scale(one.scale, jnp.asarray(getattr(one, word)))) for one in self.parameters]
+            for word in ("lower", "upper")
+        ]
         return np.array(ends)
 
     def scaled(self, values: Values = None) -> Float[Array, " parameter"]:
@@ -116,8 +118,10 @@ class PetabProblem:
                 raise PinnsimError.of(
                     "E_USAGE", f"'{unknown[0]}' is not estimated{did_you_mean(unknown[0], self.names)}."
                 )
-            found = [float(to_scale(one.scale, jnp.asarray(float(given[one.name])))) if one.name in given else start
-                     for one, start in zip(self.parameters, self.nominal, strict=True)]  # fmt: skip
+            found = [
+                float(to_scale(one.scale, jnp.asarray(float(given[one.name])))) if one.name in given else start
+                for one, start in zip(self.parameters, self.nominal, strict=True)
+            ]
             missing = [name for name, value in zip(self.names, found, strict=True) if np.isnan(value)]
             if missing:
                 raise PinnsimError.of("E_USAGE", f"{first(missing)} have no nominal value; give one.")
@@ -125,9 +129,10 @@ class PetabProblem:
         array = jnp.asarray(values, dtype=float)
         if array.shape != (len(self.names),):
             raise PinnsimError.of(
-                "E_USAGE", f"`values` needs one number per estimated parameter, shape ({len(self.names)},), but has "
+                "E_USAGE",
+                f"`values` needs one number per estimated parameter, shape ({len(self.names)},), but has "
                 f"shape {array.shape}; see problem.names.",
-            )  # fmt: skip
+            )
         return array
 
     def unscaled(self, values: Values = None) -> dict[str, float]:
@@ -157,8 +162,9 @@ class PetabProblem:
     def log_priors(self, values: Values = None) -> dict[str, float]:
         """log density of each estimated parameter before any measurement, cut off at its bounds."""
         theta = self.scaled(values)
-        return {one.name: float(log_prior(one, from_scale(one.scale, theta[k]))) for k, one in
-                enumerate(self.parameters)}  # fmt: skip
+        return {
+            one.name: float(log_prior(one, from_scale(one.scale, theta[k]))) for k, one in enumerate(self.parameters)
+        }
 
     def log_prior(self, values: Values = None) -> float:
         """The sum of `log_priors`; of version 1, of those parameters that have a prior."""
@@ -175,8 +181,11 @@ class PetabProblem:
         found = _answer(self.arrays, self.scaled(values), method or stiff_method())
         names = list(dict.fromkeys(row.experiment for row in self.source.tables.measurements))
         codes = np.asarray(found.outcome).tolist()
-        return {name or "the model as it is": Outcome(code).sentence for name, code in zip(names, codes, strict=True)
-                if code != Outcome.DONE}  # fmt: skip
+        return {
+            name or "the model as it is": Outcome(code).sentence
+            for name, code in zip(names, codes, strict=True)
+            if code != Outcome.DONE
+        }
 
 
 def objective(arrays: Arrays, theta: Float[Array, " parameter"], method: ODE) -> Array:

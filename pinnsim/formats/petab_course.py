@@ -216,12 +216,13 @@ def _reach(held: Held, state: State, time: Scalar) -> Float[Array, "species spec
     matrix = held.structure.matrix
     apart = np.array([":" in name or ">" in name for name in held.rates])
     draws = np.random.default_rng(0).uniform(0.3, 1.7, (int(apart.sum()) + 2, len(state)))
-    near = jnp.asarray(draws, state.dtype) * (jnp.abs(state) + 1.0)
-    rates = jax.vmap(lambda x: held.propensities(time, x, None))(near)  # type: ignore[arg-type]
+    near = jnp.asarray(draws, state.dtype) * (jnp.abs(state) + 1.0)[None, :]
+    flows = held.running.positions(held.rates)
+    rates = jax.vmap(lambda x: held.known(time, x)[flows])(near)
     columns = jnp.where(jnp.any(rates != 0, axis=0)[None, :], jnp.asarray(matrix, state.dtype), 0.0)
-    drawn = (jnp.where(apart, rates, 0.0) @ jnp.asarray(matrix.T, state.dtype)).T
+    drawn = (jnp.where(apart[None, :], rates, 0.0) @ jnp.asarray(matrix.T, state.dtype)).T
     size = jnp.linalg.norm(drawn, axis=0)
-    drawn = drawn / jnp.where(size > 0, size, 1.0)
+    drawn = drawn / jnp.where(size > 0, size, 1.0)[None, :]
     every = jnp.concatenate([jnp.where(apart[None, :], 0.0, columns), drawn], axis=1)
     every = jnp.where(jnp.isfinite(every), every, 0.0)
     values, vectors = jnp.linalg.eigh(every @ every.T)

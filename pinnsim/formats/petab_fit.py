@@ -113,14 +113,23 @@ def _by_squares(
             last.clear()
             rows, slopes = _rows_and_slopes(problem.arrays, jnp.asarray(theta), forward)
             good = np.isfinite(rows).all() and np.isfinite(slopes).all()
-            last[key] = (np.asarray(rows), np.asarray(slopes)) if good else (
-                np.full(rows.shape, _FAR), np.zeros(slopes.shape))  # fmt: skip
+            last[key] = (
+                (np.asarray(rows), np.asarray(slopes)) if good else (np.full(rows.shape, _FAR), np.zeros(slopes.shape))
+            )
         return last[key]
 
     done = least_squares(
-        lambda theta: both(theta)[0], begin, jac=lambda theta: both(theta)[1], bounds=bounds, method="trf",
-        x_scale=1.0, ftol=1e-10, xtol=1e-10, gtol=1e-10, max_nfev=evaluations,
-    )  # fmt: skip
+        lambda theta: both(theta)[0],
+        begin,
+        jac=lambda theta: both(theta)[1],
+        bounds=bounds,
+        method="trf",
+        x_scale=1.0,
+        ftol=1e-10,
+        xtol=1e-10,
+        gtol=1e-10,
+        max_nfev=evaluations,
+    )
     return np.asarray(done.x)
 
 

@@ -162,7 +162,12 @@ def _reads(rows: tuple[Measurement, ...], names: list[str], shapes: dict[str, _S
 
 
 def _group(
-    one: Observable, rows: list[int], tables: Tables, system: PetabSystem, literals: dict[float, int], problems: Problems
+    one: Observable,
+    rows: list[int],
+    tables: Tables,
+    system: PetabSystem,
+    literals: dict[float, int],
+    problems: Problems,
 ) -> Group:
     known = system.rules.running.position
     given = tuple(dict.fromkeys((*one.given, *one.noise_given)))
@@ -180,8 +185,11 @@ def _group(
             if isinstance(cell, str):
                 cell = system.alias.get(cell, cell)
                 if cell not in known:
-                    problems.add("E_PETAB_INVALID", f"{measurement.where}: '{cell}' fills a place of {one.name}, but "
-                                 f"is nothing that the problem has{did_you_mean(cell, tables.parameters)}.")  # fmt: skip
+                    problems.add(
+                        "E_PETAB_INVALID",
+                        f"{measurement.where}: '{cell}' fills a place of {one.name}, but "
+                        f"is nothing that the problem has{did_you_mean(cell, tables.parameters)}.",
+                    )
                     continue
                 filled[k, j] = known[cell]
             else:
@@ -213,8 +221,11 @@ def _formulas(
                 formulas[name] = others[name]
                 waiting.append(others[name])
             else:
-                problems.add("E_PETAB_INVALID", f"The observable '{one.name}' needs '{name}', which is nothing that "
-                             f"the problem has{did_you_mean(name, (*known, *others))}.")  # fmt: skip
+                problems.add(
+                    "E_PETAB_INVALID",
+                    f"The observable '{one.name}' needs '{name}', which is nothing that "
+                    f"the problem has{did_you_mean(name, (*known, *others))}.",
+                )
                 formulas[name] = 0.0
     return formulas
 

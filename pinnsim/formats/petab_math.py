@@ -11,9 +11,36 @@ from pinnsim.dynamics.operations import Tree
 from pinnsim.errors import Problems
 
 _LONGEST = 20_000  # characters; observables of large models are long sums
-_ONE = ("exp", "sqrt", "abs", "floor", "sin", "cos", "tan", "sinh", "cosh", "tanh", "sec", "csc", "cot", "sech",
-        "csch", "coth", "arcsin", "arccos", "arctan", "arcsinh", "arccosh", "arctanh", "arcsec", "arccsc", "arccot",
-        "arcsech", "arccsch", "arccoth")  # fmt: skip
+_ONE = (
+    "exp",
+    "sqrt",
+    "abs",
+    "floor",
+    "sin",
+    "cos",
+    "tan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "sec",
+    "csc",
+    "cot",
+    "sech",
+    "csch",
+    "coth",
+    "arcsin",
+    "arccos",
+    "arctan",
+    "arcsinh",
+    "arccosh",
+    "arctanh",
+    "arcsec",
+    "arccsc",
+    "arccot",
+    "arcsech",
+    "arccsch",
+    "arccoth",
+)
 _SHORT = {f"a{name}": f"arc{name}" for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh", "sec", "csc", "cot")}
 _MANY = 100
 

@@ -82,7 +82,9 @@ def _log_pdf(kind: str, numbers: tuple[float, ...], x: Array) -> Array:
     if kind == "rayleigh":
         return jnp.log(x) - 2.0 * math.log(a) - 0.5 * (x / a) ** 2
     shape, scale = (0.5 * a, 2.0) if kind == "chisquare" else (a, b)
-    return (shape - 1.0) * jnp.log(x) - x / scale - shape * math.log(scale) - jax.lax.lgamma(jnp.asarray(shape, x.dtype))
+    return (
+        (shape - 1.0) * jnp.log(x) - x / scale - shape * math.log(scale) - jax.lax.lgamma(jnp.asarray(shape, x.dtype))
+    )
 
 
 def _mass(one: Parameter) -> float:

@@ -26,9 +26,10 @@ Plain = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """What was read: `tables`; the plain data of the SBML `model`, at `place`; `alias`: names of the problem for
-    entities of the model; `grouping`: the YAML file's contents."""
+    """What was read from `path`: `tables`; the plain data of the SBML `model`, at `place`; `alias`: names of the
+    problem for entities of the model; `grouping`: the YAML file's contents."""
 
+    path: Path
     tables: Tables
     model: Plain
     place: Path
@@ -47,7 +48,7 @@ def read_source(
         if version.partition(".")[0] not in ("1", "2"):
             problems.add("E_PETAB_UNSUPPORTED", f"'{path}': format_version is '{version}'; versions 1 and 2 are read.")
             problems.raise_any()
-        files = (_files_v1 if version.startswith("1") else _files_v2)(grouping, path, problems)
+        files = problems.attempt(lambda: files_of(grouping, path)) or {}
         count = sum(len(names) for names in files.values())
         if count > tables.files:
             problems.add("E_SIZE", f"'{path}' names {count} files, limit {tables.files}.")
@@ -55,9 +56,7 @@ def read_source(
         place = inside(folder, files["model"][0])
         parsed = parsed_file(place, limits=limits, isolated=isolated)
         if parsed["problems"]:
-            raise PinnsimError(
-                [Problem(code, f"{what.rstrip('.')} ('{place}').") for code, what in parsed["problems"]]
-            )
+            raise PinnsimError([Problem(code, f"{what.rstrip('.')} ('{place}').") for code, what in parsed["problems"]])
         model: Plain = parsed["model"]
         get = partial(read_tables, folder, problems=problems, limits=tables)
         found = (_tables_v1 if version.startswith("1") else _tables_v2)(files, get, model, problems)
@@ -67,7 +66,14 @@ def read_source(
             for row in mapping.to_dict("records")
             if row["modelEntityId"] and row["petabEntityId"]
         }
-    return Source(found, model, place, alias, grouping)
+    return Source(path, found, model, place, alias, grouping)
+
+
+def files_of(grouping: Plain, path: Path) -> dict[str, list[Any]]:
+    """The files that a problem names, by kind. **Raises** `E_PETAB_INVALID`, `E_PETAB_UNSUPPORTED`."""
+    with Problems() as problems:
+        first_version = str(grouping.get("format_version", "")).startswith("1")
+        return (_files_v1 if first_version else _files_v2)(grouping, path, problems)
 
 
 def _listed(grouping: Plain, key: str, problems: Problems) -> list[Any]:
@@ -150,6 +156,7 @@ def _tables_v2(files: dict[str, list[Any]], get: Any, model: Plain, problems: Pr
             continue
         finite = [period.start for period in experiments.get(one.experiment, ()) if math.isfinite(period.start)]
         if finite and one.time < finite[0]:
-            problems.add("E_PETAB_INVALID", f"{one.where}: time {one.time:g} is before the experiment starts "
-                         f"({finite[0]:g}).")  # fmt: skip
+            problems.add(
+                "E_PETAB_INVALID", f"{one.where}: time {one.time:g} is before the experiment starts ({finite[0]:g})."
+            )
     return Tables(parameters, observables, experiments, tuple(rows), 2, measured)

@@ -56,10 +56,14 @@ def renamed(tree: Tree, alias: dict[str, str]) -> Tree:
 
 
 def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: Problems) -> PetabSystem | None:
-    """The model of a problem. **Arguments:** `model`: plain data of the SBML file, which are not changed; `alias`: names
-    of the problem for entities of the model. Problems are noted; then `None`."""
-    model = {kind: [dict(item) for item in value] if isinstance(value, list) and value and isinstance(value[0], dict)
-             else value for kind, value in model.items()}  # fmt: skip
+    """The model of a problem. **Arguments:** `model`: plain data of the SBML file, which are not changed; `alias`:
+    names of the problem for entities of the model. Problems are noted; then `None`."""
+    model = {
+        kind: [dict(item) for item in value]
+        if isinstance(value, list) and value and isinstance(value[0], dict)
+        else value
+        for kind, value in model.items()
+    }
     model["lines"] = dict(model["lines"])
     kinds = {item["id"]: kind for kind in ("compartments", "species", "parameters") for item in model[kind]}
     alias = alias | ({} if "time" in kinds else {"time": TIME})
@@ -68,8 +72,10 @@ def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: 
     assigned = {item["symbol"] for item in model["assign"]}
     for target in dict.fromkeys(target for target, _ in (*first, *later)):
         if target in tables.parameters:
-            problems.add("E_PETAB_INVALID", f"'{target}' is changed by a condition and in the parameter table, too; "
-                         "keep one of them.")  # fmt: skip
+            problems.add(
+                "E_PETAB_INVALID",
+                f"'{target}' is changed by a condition and in the parameter table, too; keep one of them.",
+            )
         elif target in assigned:
             problems.add("E_PETAB_INVALID", f"'{target}' is changed by a condition, but an assignment rule sets it.")
         elif target not in kinds:
@@ -82,9 +88,12 @@ def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: 
     for target, _ in later:
         if target in constant:
             problems.add("E_PETAB_UNSUPPORTED", f"'{target}', a species that never changes, changes after the start.")
-        if kinds[target] == "compartments" and any(s["compartment"] == target and s["constant"] for s in model["species"]):
-            problems.add("E_PETAB_UNSUPPORTED", f"The compartment '{target}' of a constant species changes after the "
-                         "start.")  # fmt: skip
+        if kinds[target] == "compartments" and any(
+            s["compartment"] == target and s["constant"] for s in model["species"]
+        ):
+            problems.add(
+                "E_PETAB_UNSUPPORTED", f"The compartment '{target}' of a constant species changes after the start."
+            )
     switches = _begin(model, kinds, first, later)
     _known(first, model, problems)
     rules = None if problems else build(model, problems)
@@ -94,14 +103,20 @@ def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: 
     for target, tree in later:
         for name in dict.fromkeys(names_in(tree)):
             if name not in known:
-                problems.add("E_PETAB_INVALID", f"The value of '{target}' needs '{name}', which is nothing that the "
-                             f"problem has{did_you_mean(name, known)}.")  # fmt: skip
+                problems.add(
+                    "E_PETAB_INVALID",
+                    f"The value of '{target}' needs '{name}', which is nothing that the "
+                    f"problem has{did_you_mean(name, known)}.",
+                )
     if problems:
         return None
     reads = tuple(dict.fromkeys(name for _, tree in later for name in names_in(tree)))
     changing = program(reads, {f"change {k}": tree for k, (_, tree) in enumerate(later)})
-    concentrations = {amount_of(s["id"]): s["compartment"] for s in model["species"]
-                      if not s["substance_only"] and s["compartment"] in known}  # fmt: skip
+    concentrations = {
+        amount_of(s["id"]): s["compartment"]
+        for s in model["species"]
+        if not s["substance_only"] and s["compartment"] in known
+    }
     sizes = tuple(concentrations.get(name, "") for name in rules.states)
     return PetabSystem(rules, switches, {one: k for k, one in enumerate(later)}, changing, reads, sizes, alias)
 
@@ -182,11 +197,16 @@ def _own(item: Plain, kind: str) -> float:
 
 
 def _known(first: list[tuple[str, Tree]], model: Plain, problems: Problems) -> None:
-    names = {TIME, *(item["id"] for kind in ("compartments", "species", "parameters", "reactions") for item in
-                     model[kind])}  # fmt: skip
+    names = {
+        TIME,
+        *(item["id"] for kind in ("compartments", "species", "parameters", "reactions") for item in model[kind]),
+    }
     names |= {side["id"] for reaction in model["reactions"] for side in reaction["sides"] if side["id"] is not None}
     for target, tree in first:
         for name in dict.fromkeys(names_in(tree)):
             if name not in names:
-                problems.add("E_PETAB_INVALID", f"The value of '{target}' needs '{name}', which is nothing that the "
-                             f"problem has{did_you_mean(name, names)}.")  # fmt: skip
+                problems.add(
+                    "E_PETAB_INVALID",
+                    f"The value of '{target}' needs '{name}', which is nothing that the "
+                    f"problem has{did_you_mean(name, names)}.",
+                )

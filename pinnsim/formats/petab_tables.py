@@ -17,8 +17,19 @@ from pinnsim.formats.petab_files import number_of
 from pinnsim.formats.petab_math import read_math
 
 NOISES = ("normal", "laplace", "log-normal", "log-laplace")
-PRIORS = {"uniform": 2, "normal": 2, "log-normal": 2, "cauchy": 2, "chisquare": 1, "exponential": 1, "gamma": 2,
-          "laplace": 2, "log-laplace": 2, "log-uniform": 2, "rayleigh": 1}  # fmt: skip
+PRIORS = {
+    "uniform": 2,
+    "normal": 2,
+    "log-normal": 2,
+    "cauchy": 2,
+    "chisquare": 1,
+    "exponential": 1,
+    "gamma": 2,
+    "laplace": 2,
+    "log-laplace": 2,
+    "log-uniform": 2,
+    "rayleigh": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,9 +122,10 @@ def parameters_of(table: pd.DataFrame, problems: Problems, version: int) -> dict
             problems.add("E_PETAB_INVALID", f"{where}: '{name}' is not estimated and has no nominalValue; give it one.")
         if estimated and (lower > upper or (scale != "lin" and lower < 0)):
             problems.add(
-                "E_BOUNDS", f"{where}: '{name}' has bounds {lower:g} and {upper:g} on scale {scale}; lower must be "
+                "E_BOUNDS",
+                f"{where}: '{name}' has bounds {lower:g} and {upper:g} on scale {scale}; lower must be "
                 "below upper, and not negative on a logarithmic scale.",
-            )  # fmt: skip
+            )
         prior, on_scale = (_prior_v1 if version == 1 else _prior)(row, (lower, upper), scale, problems)
         found[name] = Parameter(name, value, lower, upper, estimated, scale, prior if estimated else None, on_scale)
     return found
@@ -145,8 +157,13 @@ def _prior_v1(
     kind, where = row.get("objectivePriorType", ""), row["_where"]
     if not kind:
         return None, False
-    words = {"uniform": "uniform", "normal": "normal", "laplace": "laplace", "logNormal": "log-normal",
-             "logLaplace": "log-laplace"}  # fmt: skip
+    words = {
+        "uniform": "uniform",
+        "normal": "normal",
+        "laplace": "laplace",
+        "logNormal": "log-normal",
+        "logLaplace": "log-laplace",
+    }
     words |= {f"parameterScale{word.capitalize()}": word for word in ("uniform", "normal", "laplace")}
     if kind not in words:
         problems.add("E_PETAB_INVALID", f"{where}: no prior is called '{kind}'{did_you_mean(kind, words)}.")
@@ -200,14 +217,18 @@ def measurements_of(table: pd.DataFrame, tables: dict[str, Observable], problems
             bad.append(f"{where}: time '{row['time']}', measurement '{row['measurement']}'")
             continue
         if "-" in one.distribution and value <= 0:
-            problems.add("E_PETAB_INVALID", f"{where}: {value:g} has no logarithm, but {name} has {one.distribution} "
-                         "noise; leave it out, or give normal noise.")  # fmt: skip
+            problems.add(
+                "E_PETAB_INVALID",
+                f"{where}: {value:g} has no logarithm, but {name} has {one.distribution} "
+                "noise; leave it out, or give normal noise.",
+            )
             continue
         filled, noise = listed(row.get("observableParameters", "")), listed(row.get("noiseParameters", ""))
         for what, have, want in (("observable", filled, one.given), ("noise", noise, one.noise_given)):
             if len(have) != len(want):
-                problems.add("E_PETAB_INVALID", f"{where}: {len(have)} {what}Parameters for {len(want)} places of "
-                             f"{name}.")  # fmt: skip
+                problems.add(
+                    "E_PETAB_INVALID", f"{where}: {len(have)} {what}Parameters for {len(want)} places of {name}."
+                )
         found.append(Measurement(name, row["experimentId"], time, value, _cells(filled), _cells(noise), where))
     if bad:
         problems.add("E_PETAB_INVALID", f"{len(bad)} measurements have no number (first: {first(bad)}).")
@@ -241,5 +262,6 @@ def experiments_of(
         if twice:
             problems.add("E_PETAB_INVALID", f"{where}: '{min(twice)}' is changed twice at time {time:g}.")
         here += changes.get(name, [])
-    return {name: tuple(Period(time, tuple(periods[time])) for time in sorted(periods)) for name, periods in
-            found.items()}  # fmt: skip
+    return {
+        name: tuple(Period(time, tuple(periods[time])) for time in sorted(periods)) for name, periods in found.items()
+    }

@@ -37,18 +37,25 @@ def observables_v1(table: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         noise = row.get("noiseDistribution", "") or "normal"
         scale = row.get("observableTransformation", "") or "lin"
         if scale not in ("lin", "log", "log10") or noise not in ("normal", "laplace"):
-            problems.add("E_PETAB_INVALID", f"{row['_where']}: the noise '{noise}' on '{scale}' is none of normal and "
-                         "laplace on lin, log, log10.")  # fmt: skip
+            problems.add(
+                "E_PETAB_INVALID",
+                f"{row['_where']}: the noise '{noise}' on '{scale}' is none of normal and laplace on lin, log, log10.",
+            )
         table.loc[place, "noiseDistribution"] = noise if scale == "lin" else f"{scale}-{noise}"
-        for kind, formula, column in (("observable", "observableFormula", "observablePlaceholders"),
-                                      ("noise", "noiseFormula", "noisePlaceholders")):  # fmt: skip
+        for kind, formula, column in (
+            ("observable", "observableFormula", "observablePlaceholders"),
+            ("noise", "noiseFormula", "noisePlaceholders"),
+        ):
             # What the formula lacks is told where it is read for good.
             start, end = f"{kind}Parameter", f"_{row['observableId']}"
             names = set(names_in(read_math(row.get(formula, "") or "1", Problems(), "")))
             numbers = sorted(
-                int(middle) for name in names if name.startswith(start) and name.endswith(end)
+                int(middle)
+                for name in names
+                if name.startswith(start)
+                and name.endswith(end)
                 and (middle := name.removeprefix(start).removesuffix(end)).isdigit()
-            )  # fmt: skip
+            )
             table.loc[place, column] = ";".join(f"{start}{number}{end}" for number in numbers)
     return table
 
@@ -73,7 +80,9 @@ def experiments_v1(
         found[name] = ()
         missing = [one for one in (before, during) if one and one not in cells]
         for one in missing:
-            problems.add("E_PETAB_INVALID", f"{row['_where']}: no condition is called '{one}'{did_you_mean(one, cells)}.")
+            problems.add(
+                "E_PETAB_INVALID", f"{row['_where']}: no condition is called '{one}'{did_you_mean(one, cells)}."
+            )
         if missing or not during:
             if not during:
                 problems.add("E_PETAB_INVALID", f"{row['_where']}: there is no simulationConditionId.")

@@ -32,7 +32,7 @@ from pinnsim.errors import PinnsimError
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
 from pinnsim.shapes import Numbers
-from pinnsim.store import replace_file
+from pinnsim.store import replacing
 
 _UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _LEAST = 1e-30  # what `simulate` takes for nothing inside a logarithm
@@ -41,8 +41,9 @@ _WORDS = {"+": "plus", "-": "minus", "neg": "minus", "*": "times", "/": "divide"
 
 @dataclasses.dataclass
 class Written:
-    """A model's parts as SBML names and trees. `species`: SBML name, own name, start; `parameters`: name, value;
-    `ruled`: name, tree by assignment; `rated`: name, start, tree; `reactions`: name, own name, law, change by species."""
+    """A model's parts as SBML names and trees. `names`: SBML names by our own; `species`: SBML name, own name, start;
+    `parameters`: name, value; `ruled`: name, tree by assignment; `rated`: name, start, tree; `reactions`: name, own
+    name, law, change by species."""
 
     names: dict[str, str] = dataclasses.field(default_factory=dict)
     species: list[tuple[str, str, float]] = dataclasses.field(default_factory=list)
@@ -85,7 +86,8 @@ def write_sbml(
     kinetics = model.kinetics if isinstance(model, CellModel) else model
     found = gene_kinetics_parts(kinetics, state, without_residual=without_residual)
     text = sbml_text(found, kinetics.time_unit, dropped=_has_residual(kinetics))
-    replace_file(Path(path), text.encode())
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     return dict(found.names)
 
 
@@ -128,9 +130,14 @@ def gene_kinetics_parts(
 
 def _drift(found: Written, kinetics: GeneKinetics, k: int, name: str) -> Tree:
     hidden = kinetics.hidden
-    point = _plus([("*", float(effect), ("-", found.name(f"signal {signal}"), float(reference)))
-                   for effect, reference, signal in zip(np.asarray(hidden.effect)[k], np.asarray(hidden.reference),
-                                                        kinetics.table.inputs, strict=True)])  # fmt: skip
+    point = _plus(
+        [
+            ("*", float(effect), ("-", found.name(f"signal {signal}"), float(reference)))
+            for effect, reference, signal in zip(
+                np.asarray(hidden.effect)[k], np.asarray(hidden.reference), kinetics.table.inputs, strict=True
+            )
+        ]
+    )
     tau = found.name(f"tau {kinetics.table.species[kinetics.abundances + k]}")
     found.parameters[tau] = float(np.asarray(hidden.tau)[k])
     return ("/", ("-", point, name), tau)
@@ -150,8 +157,11 @@ def _inputs(found: Written, kinetics: GeneKinetics) -> list[str]:
             level = ("exp", found.name(own))
         activity = found.name(f"activity {own}")
         found.parameters[activity] = 1.0
-        gains = [("*", float(gain), found.name(f"signal {signal}"))
-                 for gain, signal in zip(np.asarray(kinetics.gain)[r], table.inputs, strict=True) if gain]  # fmt: skip
+        gains = [
+            ("*", float(gain), found.name(f"signal {signal}"))
+            for gain, signal in zip(np.asarray(kinetics.gain)[r], table.inputs, strict=True)
+            if gain
+        ]
         tree: Tree = ("*", level, activity, ("exp", _plus(gains))) if gains else ("*", level, activity)
         names.append(found.name(f"input {regulator}"))
         found.ruled[names[-1]] = tree
@@ -196,7 +206,11 @@ def _thermodynamic(
     found: Written, kinetics: GeneKinetics, promoter: Promoter, inputs: list[str]
 ) -> Callable[[int], tuple[Tree, Tree | None]]:
     source, target = np.asarray(promoter.source), np.asarray(promoter.target)
-    omega, hill, affinity = np.exp(np.asarray(promoter.energy())), np.asarray(promoter.hill), np.asarray(promoter.affinity)
+    omega, hill, affinity = (
+        np.exp(np.asarray(promoter.energy())),
+        np.asarray(promoter.hill),
+        np.asarray(promoter.affinity),
+    )
     reference = np.maximum(np.asarray(promoter.reference), _LEAST)
     # What regulators at their reference inputs add is part of the number that a gene has of its own.
     theta = (reference[source] / affinity) ** hill
@@ -231,9 +245,16 @@ def _average(
         for j, e in enumerate(np.asarray(promoter.edge)[i].tolist()):
             if e >= edges:
                 continue
-            names = _edge(found, kinetics.table.edges[e], {
-                "affinity": promoter.affinity[i, j], "hill": 2.0 if promoter.square else promoter.hill[i, j],
-                "weight": promoter.weight[i, j], "rising": rising[i, j]})  # fmt: skip
+            names = _edge(
+                found,
+                kinetics.table.edges[e],
+                {
+                    "affinity": promoter.affinity[i, j],
+                    "hill": 2.0 if promoter.square else promoter.hill[i, j],
+                    "weight": promoter.weight[i, j],
+                    "rising": rising[i, j],
+                },
+            )
             theta = _binding(names, inputs[int(promoter.source[i, j])])
             top = ("+", ("-", 1.0, names["rising"]), ("*", names["rising"], theta))
             parts.append(("*", names["weight"], ("/", top, ("+", 1.0, theta))))
@@ -245,10 +266,19 @@ def _average(
 def _flows(found: Written, kinetics: GeneKinetics) -> None:
     """Reactions, each with a factor, and added production."""
     table, genes = kinetics.table, kinetics.table.genes
-    rates = {"transcription": kinetics.synthesis, "splicing": kinetics.splicing, "decay": kinetics.decay,
-             "translation": kinetics.translation, "protein_decay": kinetics.protein_decay}  # fmt: skip
-    read = {"splicing": "unspliced", "decay": kinetics.mature_layer, "translation": kinetics.mature_layer,
-            "protein_decay": "protein"}  # fmt: skip
+    rates = {
+        "transcription": kinetics.synthesis,
+        "splicing": kinetics.splicing,
+        "decay": kinetics.decay,
+        "translation": kinetics.translation,
+        "protein_decay": kinetics.protein_decay,
+    }
+    read = {
+        "splicing": "unspliced",
+        "decay": kinetics.mature_layer,
+        "translation": kinetics.mature_layer,
+        "protein_decay": "protein",
+    }
     matrix = kinetics.stoichiometry()
     for r, own in enumerate(table.reactions):
         kind, _, gene = own.partition(":")
@@ -290,29 +320,40 @@ def sbml_text(found: Written, time_unit: str, *, dropped: bool = False) -> str:
         return f'<parameter id="{name}" name={shown}{number} constant="{str(constant).lower()}"/>'
 
     def reaction(name: str, own: str, law: Tree, changes: Mapping[str, int]) -> str:
-        sides = {"Reactants": {s: -n for s, n in changes.items() if n < 0}, "Products":
-                 {s: n for s, n in changes.items() if n > 0}}  # fmt: skip
+        sides = {
+            "Reactants": {s: -n for s, n in changes.items() if n < 0},
+            "Products": {s: n for s, n in changes.items() if n > 0},
+        }
         written = "".join(
-            listed(side, (f'<speciesReference species="{s}" stoichiometry="{n}" constant="true"/>' for s, n in
-                          of.items()))
+            listed(
+                side, (f'<speciesReference species="{s}" stoichiometry="{n}" constant="true"/>' for s, n in of.items())
+            )
             for side, of in sides.items()
-        )  # fmt: skip
+        )
         used = [s for s, _, _ in found.species if s in _names(law) and s not in changes]
         more = listed("Modifiers", (f'<modifierSpeciesReference species="{s}"/>' for s in used))
         kinetic = f"<kineticLaw>{math_in(math_of(law))}</kineticLaw>"
         return f'<reaction id="{name}" name={quoteattr(own)} reversible="false">\n{written}{more}{kinetic}</reaction>'
 
     seconds = _UNITS.get(time_unit)
-    unit = "" if seconds is None else (
-        '<listOfUnitDefinitions><unitDefinition id="time_unit"><listOfUnits><unit kind="second" exponent="1" scale="0" '
-        f'multiplier="{seconds!r}"/></listOfUnits></unitDefinition></listOfUnitDefinitions>\n')  # fmt: skip
+    unit = (
+        ""
+        if seconds is None
+        else (
+            '<listOfUnitDefinitions><unitDefinition id="time_unit"><listOfUnits><unit kind="second" exponent="1" '
+            f'scale="0" multiplier="{seconds!r}"/></listOfUnits></unitDefinition></listOfUnitDefinitions>\n'
+        )
+    )
     units = "" if seconds is None else ' timeUnits="time_unit"'
     note = "Gene kinetics; amounts in arbitrary units, time in " + escape(time_unit)
     note += "; the model's learned residual is left out" if dropped else ""
-    rules = [f'<assignmentRule variable="{name}">{math_in(math_of(tree))}</assignmentRule>' for name, tree in
-             found.ruled.items()]  # fmt: skip
-    rules += [f'<rateRule variable="{name}">{math_in(math_of(tree))}</rateRule>' for name, (_, tree) in
-              found.rated.items()]  # fmt: skip
+    rules = [
+        f'<assignmentRule variable="{name}">{math_in(math_of(tree))}</assignmentRule>'
+        for name, tree in found.ruled.items()
+    ]
+    rules += [
+        f'<rateRule variable="{name}">{math_in(math_of(tree))}</rateRule>' for name, (_, tree) in found.rated.items()
+    ]
     parameters = [parameter(name, value, True) for name, value in found.parameters.items()]
     parameters += [parameter(name, None, False) for name in found.ruled]
     parameters += [parameter(name, value, False) for name, (value, _) in found.rated.items()]

@@ -53,8 +53,8 @@ def steady_state(
     reach: Array | None = None,
 ) -> SteadyState:
     """The steady state that the cell reaches from `guess` under the phases that are on at `time` (default: those that
-    act since ever). Conserved totals are those of `guess`, and the derivative with respect to them is exact too; `reach`:
-    the projector K of `pinnsim.simulate.totals`, (species, species), where the caller knows it better.
+    act since ever). Conserved totals are those of `guess`, and the derivative with respect to them is exact too.
+    `reach`: the projector K of `pinnsim.simulate.totals`, (species, species), where the caller knows it better.
 
     **Returns** `SteadyState`; `outcome` is `NOT_SETTLED` (and the state NaN) when no certified steady state was found.
     """
