@@ -59,6 +59,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         if notes or small:
             suite = published = _stand_in(Path(place))
             names = [OWN]
+            notes = (*notes, "A small problem of our own stands in for the suite and the published problems.")
             plan = {**plan, "published": names, "fitted": names, "versions": ["v2.0.0"]}
         assert suite is not None
         assert published is not None
@@ -204,7 +205,7 @@ def _told(
         Acceptance(
             "published problems within 1e-4 of the reference log-likelihood",
             sum(one["off"] <= 1e-4 for one in nominal.values()),
-            len(nominal) if notes else 7,
+            len(nominal),
             "higher",
         ),
         *(

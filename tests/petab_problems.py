@@ -1,14 +1,14 @@
-"""Small PEtab problems with closed forms, written to a folder as text.
+"""Small PEtab problems with closed forms, written to a folder as text; JSON is YAML, too.
 
 A <-> B, rates k1 and k2 of one compartment of size 1:
 A(t) = (A0 + B0) k2 / (k1 + k2) + (A0 k1 - B0 k2) / (k1 + k2) exp(-(k1 + k2) t)
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 MODEL = """<sbml xmlns="http://www.sbml.org/sbml/level3/version2/core" level="3" version="2"><model id="conversion">
 <listOfCompartments><compartment id="C" size="1" spatialDimensions="3" constant="true"/></listOfCompartments>
@@ -48,7 +48,7 @@ def version_two(folder: Path, model: str = MODEL, **tables: Sequence[Mapping[str
     (folder / "model.xml").write_text(model)
     files = {f"{kind}_files": [table(folder / f"{kind}.tsv", rows)] for kind, rows in tables.items()}
     files |= {"format_version": "2.0.0", "model_files": {"m": {"language": "sbml", "location": "model.xml"}}}
-    (folder / "problem.yaml").write_text(yaml.safe_dump(files))
+    (folder / "problem.yaml").write_text(json.dumps(files))
     return folder / "problem.yaml"
 
 
@@ -59,5 +59,5 @@ def version_one(folder: Path, model: str = MODEL, **tables: Sequence[Mapping[str
     parameter = files.pop("parameter")
     one = {f"{kind}_files": [name] for kind, name in files.items()} | {"sbml_files": ["model.xml"]}
     grouping = {"format_version": 1, "parameter_file": parameter, "problems": [one]}
-    (folder / "problem.yaml").write_text(yaml.safe_dump(grouping))
+    (folder / "problem.yaml").write_text(json.dumps(grouping))
     return folder / "problem.yaml"

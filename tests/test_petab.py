@@ -16,6 +16,9 @@ from pinnsim.formats.petab_math import read_math
 from pinnsim.formats.petab_noise import log_density, log_prior
 from pinnsim.formats.petab_tables import Parameter
 
+pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
+pytest.importorskip("yaml", reason="PyYAML is not installed (pip install 'pinnsim[petab]')")
+
 K1, K2, SCALE, SD = 0.7, 0.4, 2.0, 0.3
 TIMES = np.array([1.0, 3.0, 6.0])
 MEASURED = np.array([1.9, 1.2, 1.0])

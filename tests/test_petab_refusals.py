@@ -1,15 +1,20 @@
 """What PEtab problems may not hold is refused by name, all at once; what strangers' files may try is inert."""
 
+import json
 import os
 
 import petab_problems as own
 import pytest
+from command_line import call
 
 from pinnsim.errors import PinnsimError
 from pinnsim.formats.petab import read_petab
 from pinnsim.formats.petab_files import TableLimits, inside, number_of, read_grouping
 from pinnsim.formats.petab_report import describe_petab
 from pinnsim.formats.petab_write import write_petab
+
+pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
+pytest.importorskip("yaml", reason="PyYAML is not installed (pip install 'pinnsim[petab]')")
 
 PARAMETER = [{"parameterId": "k2", "lowerBound": 0.1, "upperBound": 3, "nominalValue": 0.6, "estimate": "true"}]
 OBSERVABLE = [{"observableId": "y", "observableFormula": "A", "noiseFormula": "0.1"}]
@@ -95,11 +100,14 @@ def test_it_is_refused_by_name(name, tmp_path):
 
 
 def test_all_problems_come_at_once(tmp_path):
-    rows = _with(PARAMETER, lowerBound=5, estimate="perhaps")
-    path = own.version_two(tmp_path, **_tables(parameter=rows, measurement=_with(MEASUREMENT, time="soon")))
+    noise = _with(OBSERVABLE, noiseDistribution="cauchy")
+    rows = _with(PARAMETER, lowerBound=5)
+    path = own.version_two(
+        tmp_path, **_tables(parameter=rows, observable=noise, measurement=_with(MEASUREMENT, time="soon"))
+    )
     with pytest.raises(PinnsimError) as caught:
         read_petab(path, isolated=False)
-    assert len(caught.value.problems) >= 3
+    assert len(caught.value.problems) == 3
 
 
 @pytest.mark.parametrize(
@@ -179,3 +187,15 @@ def test_a_problem_is_described_and_written_again(tmp_path):
     found, error = describe_petab(tmp_path / "absent.yaml")
     assert error is not None
     assert "cannot be read" in found["refused"][0]
+
+
+def test_the_command_line_tells_what_was_understood_and_refused(tmp_path):
+    path = own.version_two(tmp_path, **_tables())
+    status, out, _ = call("check", path)
+    assert status == 0
+    assert "Estimated (1): k2" in out
+    assert json.loads(call("import", path, "--json").out)["estimated"] == ["k2"]
+    own.version_two(tmp_path, own.MODEL.replace("</model>", EVENT), **_tables())
+    status, _, said = call("import", path)
+    assert status == 3
+    assert "E_SBML_UNSUPPORTED" in said

@@ -16,6 +16,8 @@ from pinnsim.specimens import model_of, random_state, randomised
 from pinnsim.treatment import as_treatment, resolve_lanes
 from pinnsim.tree import lane
 
+pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
+
 KINDS = {
     "plain": {},
     "spliced, with protein": {"layers": ("unspliced", "spliced", "protein")},

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import io
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def read_tables(
     the file and line."""
     parts = []
     for name in names:
-        part = problems.attempt(lambda name=name: _table(inside(folder, name), str(name), limits))
+        part = problems.attempt(partial(_table, folder, name, limits))
         if part is None:
             continue
         lacking = [column for column in needed if column not in part.columns]
@@ -122,8 +123,8 @@ def read_tables(
     return pd.concat(parts, ignore_index=True).fillna("")
 
 
-def _table(path: Path, name: str, limits: TableLimits) -> pd.DataFrame:
-    text = _text(path, limits.size)
+def _table(folder: Path, name: object, limits: TableLimits) -> pd.DataFrame:
+    text = _text(inside(folder, name), limits.size)
     head = text.partition("\n")[0].split("\t")
     rows = text.count("\n") + 1
     if len(head) > limits.columns or rows > limits.rows:

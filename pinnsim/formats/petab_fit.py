@@ -118,10 +118,16 @@ def _by_squares(
             )
         return last[key]
 
+    def value(theta: np.ndarray) -> np.ndarray:
+        return both(theta)[0]
+
+    def slope(theta: np.ndarray) -> np.ndarray:
+        return both(theta)[1]
+
     done = least_squares(
-        lambda theta: both(theta)[0],
+        value,
         begin,
-        jac=lambda theta: both(theta)[1],
+        jac=slope,
         bounds=bounds,
         method="trf",
         x_scale=1.0,

@@ -106,7 +106,7 @@ def _mass(one: Parameter) -> float:
         "gamma": lambda: scipy.stats.gamma(a, scale=b),
     }
     if kind == "log-laplace":
-        law, ends = scipy.stats.laplace(a, b), np.log(np.maximum([one.lower, one.upper], 1e-300))
-        return float(law.cdf(ends[1]) - (law.cdf(ends[0]) if one.lower > 0 else 0.0))
+        logarithm, ends = scipy.stats.laplace(a, b), np.log(np.maximum([one.lower, one.upper], 1e-300))
+        return float(logarithm.cdf(ends[1]) - (logarithm.cdf(ends[0]) if one.lower > 0 else 0.0))
     law = laws[kind]()
     return float(law.cdf(one.upper) - law.cdf(one.lower))
