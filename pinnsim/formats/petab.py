@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
-import diffrax as dfx
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,7 +30,7 @@ from pinnsim.formats.petab_read import Source, read_source
 from pinnsim.formats.petab_system import petab_system
 from pinnsim.formats.petab_tables import Parameter
 from pinnsim.formats.sbml import LIMITS, Limits
-from pinnsim.simulate.method import ODE
+from pinnsim.simulate.method import ODE, implicit
 from pinnsim.simulate.result import Outcome
 
 Values: TypeAlias = "Mapping[str, float] | Sequence[float] | np.ndarray | Array | None"
@@ -65,13 +64,12 @@ def read_petab(
     return PetabProblem(source, arrays)
 
 
-# Reverse mode costs one backward solve whatever the number of parameters; the tolerance is that of analysis.
-_RTOL, _ATOL, _STEPS = 1e-9, 1e-10, 100_000
+_RTOL, _ATOL = 1e-9, 1e-10
 
 
 def stiff_method(rtol: float = _RTOL, atol: float = _ATOL) -> ODE:
-    """The solver of PEtab problems, `Kvaerno5`, at these tolerances."""
-    return ODE(rtol=rtol, atol=atol, solver=dfx.Kvaerno5(), max_steps=_STEPS)
+    """The solver of PEtab problems, `Kvaerno5`, at these tolerances; `atol` in the model's amounts."""
+    return implicit(rtol, atol)
 
 
 @dataclasses.dataclass(frozen=True)

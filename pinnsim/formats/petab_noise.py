@@ -88,8 +88,8 @@ def _log_pdf(kind: str, numbers: tuple[float, ...], x: Array) -> Array:
 
 
 def _mass(one: Parameter) -> float:
-    """How much of a prior lies within the bounds; 1 where the prior is on a logarithmic scale (version 1 cuts none)."""
-    if one.prior is None or one.prior_on_scale:
+    """How much of a prior lies within the bounds; 1 where it is not cut off there."""
+    if one.prior is None or not one.cut:
         return 1.0
     kind, numbers = one.prior
     a, b = (*numbers, 1.0)[:2]

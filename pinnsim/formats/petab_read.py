@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pinnsim.errors import PinnsimError, Problem, Problems, first
+from pinnsim.errors import PinnsimError, Problem, Problems, did_you_mean, first
 from pinnsim.formats.petab_files import TABLE_LIMITS, TableLimits, inside, read_grouping, read_tables
 from pinnsim.formats.petab_tables import (
+    Measurement,
+    Period,
     Tables,
     experiments_of,
     measurements_of,
@@ -137,6 +139,7 @@ def _tables_v1(files: dict[str, list[Any]], get: Any, model: Plain, problems: Pr
     lasting |= {item["symbol"] for item in model["rate"]}
     described, experiments = experiments_v1(conditions, measured, problems, lasting)
     rows = measurements_of(described, observables, problems)
+    _begun(rows, experiments, problems)
     return Tables(parameters, observables, experiments, tuple(rows), 1, measured)
 
 
@@ -150,13 +153,20 @@ def _tables_v2(files: dict[str, list[Any]], get: Any, model: Plain, problems: Pr
         problems.add("E_PETAB_UNSUPPORTED", "The measurements are of several models; one is read.")
     experiments = experiments_of(conditions, periods, problems)
     rows = measurements_of(measured, observables, problems)
+    _begun(rows, experiments, problems)
+    return Tables(parameters, observables, experiments, tuple(rows), 2, measured)
+
+
+def _begun(rows: list[Measurement], experiments: dict[str, tuple[Period, ...]], problems: Problems) -> None:
+    """Notes measurements of experiments that are not there, or have not begun."""
     for one in rows:
         if one.experiment and one.experiment not in experiments:
-            problems.add("E_PETAB_INVALID", f"{one.where}: no experiment is called '{one.experiment}'.")
+            near = did_you_mean(one.experiment, experiments)
+            problems.add("E_PETAB_INVALID", f"{one.where}: no experiment is called '{one.experiment}'{near}.")
             continue
-        finite = [period.start for period in experiments.get(one.experiment, ()) if math.isfinite(period.start)]
-        if finite and one.time < finite[0]:
+        periods = experiments.get(one.experiment, ())
+        begin = min((period.start for period in periods if math.isfinite(period.start)), default=0.0)
+        if one.time < begin:
             problems.add(
-                "E_PETAB_INVALID", f"{one.where}: time {one.time:g} is before the experiment starts ({finite[0]:g})."
+                "E_PETAB_INVALID", f"{one.where}: time {one.time:g} is before the experiment starts ({begin:g})."
             )
-    return Tables(parameters, observables, experiments, tuple(rows), 2, measured)

@@ -35,7 +35,7 @@ PRIORS = {
 @dataclasses.dataclass(frozen=True)
 class Parameter:
     """A row of the parameter table: `value` as it is, not on its scale; `prior`: a name and its numbers, on the
-    parameter's scale where `prior_on_scale`."""
+    parameter's scale where `prior_on_scale`, cut off at the bounds where `cut` (version 2)."""
 
     name: str
     value: float
@@ -45,6 +45,7 @@ class Parameter:
     scale: str = "lin"
     prior: tuple[str, tuple[float, ...]] | None = None
     prior_on_scale: bool = False
+    cut: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +128,9 @@ def parameters_of(table: pd.DataFrame, problems: Problems, version: int) -> dict
                 "below upper, and not negative on a logarithmic scale.",
             )
         prior, on_scale = (_prior_v1 if version == 1 else _prior)(row, (lower, upper), scale, problems)
-        found[name] = Parameter(name, value, lower, upper, estimated, scale, prior if estimated else None, on_scale)
+        found[name] = Parameter(
+            name, value, lower, upper, estimated, scale, prior if estimated else None, on_scale, version != 1
+        )
     return found
 
 
