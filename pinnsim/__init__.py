@@ -46,9 +46,12 @@ _HOMES = {
     "load_model": "pinnsim.formats.bundle",
     "save_model": "pinnsim.formats.bundle",
     "read_antimony": "pinnsim.formats.antimony",
+    "read_petab": "pinnsim.formats.petab",
     "read_sbml": "pinnsim.formats.sbml",
     "to_pypesto": "pinnsim.formats.pypesto",
+    "write_petab": "pinnsim.formats.petab_write",
     "write_results": "pinnsim.annotated",
+    "write_sbml": "pinnsim.formats.sbml_write",
 }
 
 __all__ = ["__version__", "enable_x64", *_MODULES, *_HOMES]

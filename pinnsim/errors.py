@@ -95,6 +95,8 @@ CODES: dict[str, tuple[int, str]] = {
     "E_LOCKED": (DATA, "another runner holds this folder"),
     "E_SBML_UNSUPPORTED": (DATA, "an SBML feature that is not supported"),
     "E_SBML_INVALID": (DATA, "an invalid SBML document"),
+    "E_PETAB_UNSUPPORTED": (DATA, "a PEtab feature that is not supported"),
+    "E_PETAB_INVALID": (DATA, "an invalid PEtab problem"),
     "E_FORMULA": (DATA, "a formula uses something outside the allowed grammar"),
     # solving
     "W_BASIN_EMPTY": (0, "a known attractor to which no state of the sample flows"),

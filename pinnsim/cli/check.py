@@ -18,7 +18,8 @@ def check(
     config: ConfigFile,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
 ) -> None:
-    """Read everything a project file names, and say all that is wrong with it; or read an SBML or Antimony model.
+    """Read everything a project file names, and say all that is wrong with it; or read an SBML or Antimony model, or
+    a PEtab problem.
 
     Files, columns, units, scales, genes, the network, half-lives, treatments, and whether the model can be built from
     them. Nothing is fitted and nothing written. Shows what share of the genes the network and the half-lives cover. The
@@ -29,6 +30,7 @@ def check(
       pinnsim check project.toml
       pinnsim check project.toml --json
       pinnsim check BIOMD0000000012.xml
+      pinnsim check problem.yaml
     """
     start()
     if config.suffix.lower() in SUFFIXES:

@@ -9,17 +9,23 @@ from pinnsim.cli.output import show_table, to_json
 from pinnsim.errors import first
 from pinnsim.session import start
 
-SUFFIXES = (".xml", ".sbml", ".ant", ".antimony")
+SUFFIXES = (".xml", ".sbml", ".ant", ".antimony", ".yaml", ".yml")
+_OF_A_PROBLEM = ("measurements", "observables", "experiments", "at_rest_first", "species", "reactions")
 _COUNTS = ("compartments", "species", "reactions", "parameters", "assignment_rules", "rate_rules")
 
 
 def import_model(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="An SBML (.xml, .sbml) or Antimony (.ant) file.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="An SBML (.xml, .sbml) or Antimony (.ant) file, or a PEtab problem (.yaml).",
+            show_default=False,
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
 ) -> None:
-    """Read a kinetic model written in SBML or Antimony, and say what was understood and what was refused.
+    """Read a kinetic model in SBML or Antimony, or a PEtab problem, and say what was understood and what refused.
 
     Nothing is written. What is not supported (events, delays, algebraic rules, fast reactions, packages) is named by
     construct, identifier and line, all at once; then the exit status is 3. The file is parsed in a process of its own.
@@ -28,13 +34,17 @@ def import_model(
     Examples:
       pinnsim import BIOMD0000000012.xml
       pinnsim import toggle.ant --json
+      pinnsim import problem.yaml
     """
     start()
     show_model(file, as_json)
 
 
 def show_model(file: Path, as_json: bool) -> None:
-    """Shows what a model's file holds. **Raises** as `read_sbml`, after the JSON was shown."""
+    """Shows what a file holds. **Raises** as `read_sbml` and `read_petab`, after the JSON was shown."""
+    if file.suffix.lower() in SUFFIXES[-2:]:
+        _show_problem(file, as_json)
+        return
     from pinnsim.formats.sbml_report import describe_model
 
     found, error = describe_model(file)
@@ -44,6 +54,24 @@ def show_model(file: Path, as_json: bool) -> None:
         raise error
     if not as_json:
         _show(found, file)
+
+
+def _show_problem(file: Path, as_json: bool) -> None:
+    from pinnsim.formats.petab_report import describe_petab
+
+    found, error = describe_petab(file)
+    if as_json:
+        typer.echo(to_json(found), nl=False)
+    if error is not None:
+        raise error
+    if as_json:
+        return
+    typer.echo(f"{found['model']} (PEtab {found['version']})")
+    rows = [(name.replace("_", " "), found[name]) for name in _OF_A_PROBLEM]
+    show_table("What was understood", ("", "count"), rows)
+    typer.echo(f"Estimated ({len(found['estimated'])}): {first(found['estimated'], 8)}")
+    typer.echo(f"Noise: {first(f'{kind} ({count})' for kind, count in found['noise'].items())}")
+    typer.echo("Nothing was refused. Next, in Python: problem = pinnsim.read_petab(...); problem.log_likelihood()")
 
 
 def _show(found: dict[str, Any], file: Path) -> None:

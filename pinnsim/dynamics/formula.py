@@ -31,7 +31,23 @@ FUNCTIONS: dict[str, int] = {
     **dict.fromkeys(("min", "max"), 2),
     **dict.fromkeys(("hill", "repress"), 3),
 }
+_WIDE_TOKEN = re.compile(_TOKEN.pattern.replace(r"(\*\*|", r"(\*\*|&&|\|\||[<>=!]=|[<>!]|"))
+_RELATED = {"<": "lt", "<=": "leq", ">": "gt", ">=": "geq", "==": "eq", "!=": "neq"}
 _FOLDED: dict[str, Callable] = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
+
+
+@dataclasses.dataclass(frozen=True)
+class Grammar:
+    """What a reader of formulas knows: `functions`, with the least and the largest number of their arguments; numbers
+    with a name (`constants`); whether there are comparisons and `&&`, `||`, `!` (`logic`); the `longest` text."""
+
+    functions: Mapping[str, tuple[int, int]]
+    constants: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    logic: bool = False
+    longest: int = _LONGEST
+
+
+PLAIN = Grammar({name: (count, count) for name, count in FUNCTIONS.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +73,12 @@ class Formula:
 NOTHING = Formula("0", 0.0)
 
 
-def read_formula(text: str, problems: Problems, where: str = "") -> Formula:
+def read_formula(text: str, problems: Problems, where: str = "", grammar: Grammar = PLAIN) -> Formula:
     """A formula; `NOTHING`, with `E_FORMULA` and the column noted, for what the grammar does not have."""
-    reader = _Reader(text)
+    reader = _Reader(text, grammar)
     try:
-        if len(text) > _LONGEST:
-            raise _WrongError(f"has {len(text)} characters, more than {_LONGEST}", _LONGEST)
+        if len(text) > grammar.longest:
+            raise _WrongError(f"has {len(text)} characters, more than {grammar.longest}", grammar.longest)
         tree = reader.all()
     except _WrongError as wrong:
         here = f"{where}: " if where else ""
@@ -81,13 +97,14 @@ class _WrongError(Exception):
 class _Reader:
     """One pass over a text, by recursive descent."""
 
-    def __init__(self, text: str):
+    def __init__(self, text: str, grammar: Grammar):
         self.text, self.at, self.depth = text, 0, 0
+        self.grammar, self.pattern = grammar, _WIDE_TOKEN if grammar.logic else _TOKEN
         self.kind, self.token, self.column = "", "", 0
 
     def all(self) -> Tree:
         self._next()
-        tree = self._sum()
+        tree = self._whole()
         if self.kind != "end":
             raise _WrongError(f"has '{self.token}' where an operator or its end should be", self.column)
         return tree
@@ -97,7 +114,7 @@ class _Reader:
         if not rest.strip():
             self.kind, self.token, self.column = "end", "", len(self.text)
             return
-        match = _TOKEN.match(self.text, self.at)
+        match = self.pattern.match(self.text, self.at)
         if match is None:
             column = self.at + len(rest) - len(rest.lstrip())
             raise _WrongError(f"has '{self.text[column]}', which formulas do not have", column)
@@ -126,6 +143,23 @@ class _Reader:
             raise _WrongError("divides by 0 or leaves the range of numbers", self.column)
         return float(value)
 
+    def _whole(self) -> Tree:
+        """What an argument, a pair of parentheses or a text holds."""
+        if not self.grammar.logic:
+            return self._sum()
+        either: list[Tree] = []
+        while not either or self._taken("||"):
+            both = [self._compared()]
+            while self._taken("&&"):
+                both.append(self._compared())
+            either.append(both[0] if len(both) == 1 else ("and", *both))
+        return either[0] if len(either) == 1 else ("or", *either)
+
+    def _compared(self) -> Tree:
+        tree = self._sum()
+        sign = self._taken(*_RELATED)
+        return (_RELATED[sign], tree, self._sum()) if sign else tree
+
     def _sum(self) -> Tree:
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -143,6 +177,12 @@ class _Reader:
         return tree
 
     def _signed(self, tower: int = 0) -> Tree:
+        nots = 0
+        while self._taken("!"):
+            nots += 1
+        if nots:
+            tree = self._signed(tower)
+            return ("not", tree) if nots % 2 else ("not", ("not", tree))
         signs = 0
         while self._taken("-"):
             signs += 1
@@ -167,25 +207,27 @@ class _Reader:
             return value
         if kind == "name":
             self._next()
-            return self._call(token, column) if self._taken("(") else token
+            return self._call(token, column) if self._taken("(") else self.grammar.constants.get(token, token)
         if self._taken("("):
-            tree = self._sum()
+            tree = self._whole()
             self._close()
             return tree
         found = "ends" if kind == "end" else f"has '{token}'"
         raise _WrongError(f"{found} where a number or a name should be", column)
 
     def _call(self, name: str, column: int) -> Tree:
-        parts = [self._sum()]
+        parts = [self._whole()]
         while self._taken(","):
-            parts.append(self._sum())
+            parts.append(self._whole())
         self._close()
-        if name not in FUNCTIONS:
-            near = closest(name, tuple(FUNCTIONS))
-            hint = f"did you mean '{near}'?" if near else f"there are {', '.join(FUNCTIONS)}"
+        known = self.grammar.functions
+        if name not in known:
+            near = closest(name, tuple(known))
+            hint = f"did you mean '{near}'?" if near else f"there are {', '.join(known)}"
             raise _WrongError(f"calls '{name}', which is no function here; {hint}", column)
-        wanted = FUNCTIONS[name]
-        if len(parts) != wanted:
+        fewest, most = known[name]
+        if not fewest <= len(parts) <= most:
+            wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
             raise _WrongError(f"gives {name}() {len(parts)} arguments, but it takes {wanted}", column)
         return (name, *parts)
 

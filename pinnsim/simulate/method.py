@@ -47,3 +47,8 @@ class ODE(eqx.Module):
         """The same method for derivatives in forward mode (`jax.jvp`, `jax.jacfwd`), which the default's gradients
         exclude."""
         return eqx.tree_at(lambda m: m.adjoint, self, dfx.ForwardMode())
+
+
+def implicit(rtol: ArrayLike = 1e-9, atol: ArrayLike = 1e-10, max_steps: int = 100_000) -> ODE:
+    """The method for stiff systems whose gradients are asked for: diffrax's `Kvaerno5`."""
+    return ODE(rtol=rtol, atol=atol, solver=dfx.Kvaerno5(), max_steps=max_steps)

@@ -50,9 +50,11 @@ def steady_state(
     guess: State | None = None,
     time: Scalar | float = -jnp.inf,
     max_steps: int = 400,
+    reach: Array | None = None,
 ) -> SteadyState:
     """The steady state that the cell reaches from `guess` under the phases that are on at `time` (default: those that
     act since ever). Conserved totals are those of `guess`, and the derivative with respect to them is exact too.
+    `reach`: the projector K of `pinnsim.simulate.totals`, (species, species), where the caller knows it better.
 
     **Returns** `SteadyState`; `outcome` is `NOT_SETTLED` (and the state NaN) when no certified steady state was found.
     """
@@ -77,7 +79,9 @@ def steady_state(
     # Every abundance of gene kinetics has a loss of its own. Elsewhere reactions are asked where nothing is absent.
     present = jnp.where(material, jnp.maximum(begin, 0.0) + 1.0, begin)
     conserved = (
-        None
+        unit - jax.lax.stop_gradient(reach)
+        if reach is not None
+        else None
         if isinstance(kinetics, GeneKinetics)
         else jnp.diag(free.astype(guess.dtype)) - reachable(frozen_kinetics, clock, present, Constant(edits), free)
     )
