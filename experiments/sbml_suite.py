@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy.integrate import solve_ivp
 from tqdm import tqdm
 
 from pinnsim.dynamics.naming import amount_of, concentration_of
@@ -35,6 +34,7 @@ from pinnsim.experiment import Acceptance, Findings, companion, main
 from pinnsim.formats.sbml import read_sbml
 from pinnsim.plot import save
 from pinnsim.simulate import ODE, Outcome, simulate
+from pinnsim.simulate.on_host import solve_on_host
 
 SMOKE: dict[str, Any] = {"cases": 1, "simulated": 1}
 EVENT_FREE = ("tier1_must", "tier2_advanced")
@@ -168,21 +168,14 @@ def _from_zero(case: Case) -> np.ndarray:
 
 
 def _on_host(system: RuleSystem, case: Case, names: list[str], plan: dict[str, Any]) -> np.ndarray | str:
-    host: HostRules = system.on_host()
     rtol, atol = _tolerances(case, plan)
     times = _from_zero(case)
-    # A pulse between two asked times must not be stepped over, nor a right-hand side that is 0 at first.
-    step = float(np.min(np.diff(times)))
-    for method in ("LSODA", "DOP853"):
-        solved = solve_ivp(
-            host.slope, (times[0], times[-1]), host.begin, method=method, t_eval=times, rtol=rtol, atol=atol,
-            max_step=step, first_step=1e-4 * step,
-        )  # fmt: skip
-        states = solved.y.T
-        if solved.success and np.isfinite(states).all():
-            rows = [host.known(time, state) for time, state in zip(times, states, strict=True)]
-            return np.array([[row[name] for name in names] for row in rows])[-len(case.times) :]
-    return "the solver stopped or left the range of numbers"
+    found = solve_on_host(system, times, rtol, atol)
+    if found.outcome != Outcome.DONE:
+        return found.outcome.sentence
+    host: HostRules = system.on_host()
+    rows = [host.known(time, state) for time, state in zip(times, found.states, strict=True)]
+    return np.array([[row[name] for name in names] for row in rows])[-len(case.times) :]
 
 
 def _compiled(system: RuleSystem, case: Case, names: list[str], plan: dict[str, Any]) -> np.ndarray | str:

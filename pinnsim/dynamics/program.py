@@ -83,15 +83,19 @@ class Program:
         return known
 
     def run_on_host(self, given: np.ndarray) -> np.ndarray:
-        """The same by numpy, in double precision: for a few values of a model that is not worth compiling."""
-        known = np.concatenate([np.asarray(given, dtype=float), self.literals])
+        """The same by numpy, in double precision: for a few values of a model that is not worth compiling; for several
+        sets of values at once, (given, set)."""
+        given = np.asarray(given, dtype=float)
+        sets = given.shape[1:]
+        literals = np.array(self.literals, dtype=float).reshape(-1, *(1,) * len(sets))
+        known = np.concatenate([given, np.broadcast_to(literals, (len(self.literals), *sets))])
         with np.errstate(all="ignore"):
             for level in self.levels:
                 parts = [known]
                 for form in level:
                     slots = {str(slot): known[places] for slot, places in enumerate(form.rows.T)}
                     value = np.asarray(evaluate(form.tree, slots, np), dtype=float)
-                    parts.append(np.broadcast_to(value, (len(form.reads),)))
+                    parts.append(np.broadcast_to(value, (len(form.reads), *sets)))
                 known = np.concatenate(parts)
         return known
 
