@@ -42,7 +42,9 @@ class Events:
     in the order of events; `telling`: the program of `triggers`, `delays`, `priorities` by event, and of `values` and
     `sizes` by assignment; `ranked`: whether an event has a priority; `initial`, `persistent`, `early` (values from
     trigger time): per event; `owners`, `targets`: the event and the state of each assignment; `sizes`: what a value
-    is multiplied by, "" for nothing; `species`: number of states; `places`: see above.
+    is multiplied by, "" for nothing; `kept`: states that are concentrations, whose amounts an event's change of their
+    compartment leaves as they are, each with the name of its compartment's size; `species`: number of states; `places`:
+    see above.
     """
 
     names: tuple[str, ...]
@@ -60,6 +62,7 @@ class Events:
     targets: tuple[int, ...]
     values: tuple[str, ...]
     sizes: tuple[str, ...]
+    kept: tuple[tuple[int, str], ...]
     species: int
     places: int = PLACES
 
@@ -177,24 +180,33 @@ def _executed(
     kept = xp.sum(xp.where(pick[owners], waiting.values, 0.0), axis=1)
     values = xp.where(np.array(events.early)[owners], kept, told[at(events.values)])
     mine = xp.any(pick, axis=1)[owners]
+    # A concentration is set as an amount, in the compartment as it is before the event (case 01779 of the suite).
+    sizes = told[at([size or name for size, name in zip(events.sizes, events.values, strict=True)])]
     sized = np.array([bool(size) for size in events.sizes], dtype=bool)
-    state = _placed(events, mine & ~sized, values, state, xp)
-    if sized.any():
-        # A concentration is one in the compartment as it is after this event.
-        told = tell(time, state)
-        sizes = told[at([size or events.triggers[0] for size in events.sizes])]
-        state = _placed(events, mine & sized, values * sizes, state, xp)
+    state = _placed(events, mine, xp.where(sized, values * sizes, values), state, xp)
+    if events.kept:
+        which, homes = np.array([k for k, _ in events.kept], dtype=int), at([name for _, name in events.kept])
+        place = np.arange(events.species)[:, None] == which
+        ratio = told[homes] / tell(time, state)[homes]
+        state = xp.where(place.any(axis=1), state * xp.sum(xp.where(place, ratio, 0.0), axis=1), state)
     due = xp.where(pick, np.inf, waiting.due)
     return waiting._replace(due=due, executed=waiting.executed + 1), state
 
 
 def settled(
-    events: Events, waiting: Waiting, time: Any, state: Any, tell: Watch, loop: Any, xp: ModuleType = jnp
+    events: Events,
+    waiting: Waiting,
+    time: Any,
+    state: Any,
+    tell: Watch,
+    loop: Any,
+    xp: ModuleType = jnp,
+    fixed: Callable[[Any], Any] = lambda state: state,
 ) -> tuple[Waiting, Any]:
     """All that happens at one instant.
 
     **Arguments:** `tell(time, state)`: the values of `telling`; `loop(more, turn, carry)`: `jax.lax.while_loop`, or
-    `host_loop` for numpy.
+    `host_loop` for numpy; `fixed(state)`: the state with what nothing may change.
 
     **Returns** what waits, and the state, afterwards.
     """
@@ -207,6 +219,7 @@ def settled(
     def turn(carry: tuple) -> tuple:
         waiting, state, turns = carry
         waiting, state = _executed(events, waiting, time, state, tell, xp)
+        state = fixed(state)
         return noticed(events, waiting, time, tell(time, state), xp), state, turns + 1
 
     waiting, state, turns = loop(more, turn, (waiting, state, xp.zeros((), dtype=int)))

@@ -87,15 +87,16 @@ class Program:
         sets of values at once, (given, set)."""
         given = np.asarray(given, dtype=float)
         sets = given.shape[1:]
-        literals = np.array(self.literals, dtype=float).reshape(-1, *(1,) * len(sets))
-        known = np.concatenate([given, np.broadcast_to(literals, (len(self.literals), *sets))])
+        literals = np.array(self.literals, dtype=float)
+        known = np.concatenate([given, np.broadcast_to(literals[:, None], (len(literals), *sets)) if sets else literals])
         with np.errstate(all="ignore"):
             for level in self.levels:
                 parts = [known]
                 for form in level:
                     slots = {str(slot): known[places] for slot, places in enumerate(form.rows.T)}
                     value = np.asarray(evaluate(form.tree, slots, np), dtype=float)
-                    parts.append(np.broadcast_to(value, (len(form.reads), *sets)))
+                    shape = (len(form.reads), *sets)
+                    parts.append(value if value.shape == shape else np.broadcast_to(value, shape))
                 known = np.concatenate(parts)
         return known
 

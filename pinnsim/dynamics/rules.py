@@ -153,8 +153,10 @@ class HostRules:
 
     def given(self, time: float | np.ndarray, state: np.ndarray) -> np.ndarray:
         """What programs of any time are given, (given,), or for several moments (given, moment)."""
-        more = np.broadcast_to(self.rest.reshape(-1, *(1,) * np.ndim(time)), (len(self.rest), *np.shape(time)))
-        return np.concatenate([state, np.reshape(time, (1, *np.shape(time))), more])
+        if np.ndim(time) == 0:
+            return np.concatenate([state, [time], self.rest])
+        more = np.broadcast_to(self.rest[:, None], (len(self.rest), len(time)))
+        return np.concatenate([state, time[None], more])
 
     @cached_property
     def _places(self) -> np.ndarray:

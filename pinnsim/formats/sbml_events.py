@@ -34,12 +34,14 @@ class WrittenEvents:
     targets: list[int]
     values: list[str]
     sizes: list[str]
+    kept: list[tuple[int, str]]
     states: int
 
     def events(self, given: Sequence[str], now: Mapping[str, Tree], places: int = PLACES) -> Events:
         """The events of a model whose programs are given these names, and whose quantities follow by these formulas."""
         every = {**now, **self.formulas}
         told = [*self.triggers, *self.delays, *self.priorities, *self.values, *filter(None, self.sizes)]
+        told += [name for _, name in self.kept]
         watched = dict.fromkeys(self.triggers)
         relations: dict[Tree, str] = {}
         for tree in needed(self.triggers, every).values():
@@ -62,6 +64,7 @@ class WrittenEvents:
             targets=tuple(self.targets),
             values=tuple(self.values),
             sizes=tuple(self.sizes),
+            kept=tuple(self.kept),
             species=self.states,
             places=places,
         )
@@ -77,7 +80,7 @@ def written_events(model: Plain, states: Sequence[str], amounts: Collection[str]
 
     **Arguments:** `states`: their names; `amounts`: species whose names mean amounts.
     """
-    found = WrittenEvents([], {}, [], [], [], [], [], [], [], [], [], [], [], len(states))
+    found = WrittenEvents([], {}, [], [], [], [], [], [], [], [], [], [], [], [], len(states))
     homes = {item["id"]: item["compartment"] for item in model["species"]}
     for event in model["events"]:
         if event["trigger"] is None:
@@ -108,6 +111,11 @@ def written_events(model: Plain, states: Sequence[str], amounts: Collection[str]
             found.sizes.append(f"size of {symbol} {number}" if sized else "")
             if sized:
                 found.formulas[found.sizes[-1]] = _number(homes[symbol])
+    for species, home in homes.items():
+        if species in states and species not in amounts:
+            # Its rate rule means a concentration, and so does its state.
+            found.kept.append((states.index(species), f"size around {species}"))
+            found.formulas[found.kept[-1][1]] = _number(home)
     return found if found.names else None
 
 

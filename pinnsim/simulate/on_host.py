@@ -17,7 +17,7 @@ from pinnsim.dynamics.rules import HostRules, RuleSystem
 from pinnsim.shapes import Numbers
 from pinnsim.simulate.result import Outcome, event_outcome
 
-_LOOKS = 8  # places of a step that are looked at
+_LOOKS, _CLOSER = 8, 64  # places that are looked at, of a step and of a stretch in which something changed
 _MOST = 100_000  # instants of a run
 
 
@@ -133,16 +133,14 @@ class _Run:
             values[:count] = values[:count] != 0
             return (values != before[:, None]).any(axis=0)
 
-        looks = np.linspace(left, right, _LOOKS + 1)[1:]
-        looks[-1] = right
-        other = differs(looks)
-        if not other.any():
-            return None
-        first = int(np.argmax(other))
-        low, high = left if first == 0 else looks[first - 1], looks[first]
-        while low < (middle := 0.5 * (low + high)) < high:
-            if differs(np.array([middle]))[0]:
-                high = middle
-            else:
-                low = middle
-        return float(high)
+        low, high, looks = left, right, _LOOKS
+        while True:
+            inside = np.linspace(low, high, looks + 1)[1:]
+            inside[-1] = high
+            inside = np.unique(inside[(inside > low) & (inside <= high)])
+            other = differs(inside)
+            # Between neighbouring numbers rounding may hide what had changed: then the upper end is the moment.
+            if not other.any() or len(inside) == 1:
+                return float(high) if other.any() or looks == _CLOSER else None
+            first = int(np.argmax(other))
+            low, high, looks = low if first == 0 else inside[first - 1], inside[first], _CLOSER
