@@ -43,8 +43,9 @@ class Events:
     `sizes` by assignment; `ranked`: whether an event has a priority; `initial`, `persistent`, `early` (values from
     trigger time): per event; `owners`, `targets`: the event and the state of each assignment; `sizes`: what a value
     is multiplied by, "" for nothing; `kept`: states that are concentrations, whose amounts an event's change of their
-    compartment leaves as they are, each with the name of its compartment's size; `species`: number of states; `places`:
-    see above.
+    compartment leaves as they are, each with the name of its compartment's size; `species`: number of states;
+    `drifting`: events whose conditions change with the time at other moments than the model's switches; `places`: see
+    above.
     """
 
     names: tuple[str, ...]
@@ -64,6 +65,7 @@ class Events:
     sizes: tuple[str, ...]
     kept: tuple[tuple[int, str], ...]
     species: int
+    drifting: tuple[str, ...] = ()
     places: int = PLACES
 
     @cached_property

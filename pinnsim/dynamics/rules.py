@@ -71,9 +71,7 @@ class RuleSystem(AbstractKinetics):
         constants, kind = self._numbers(state.dtype), state.dtype
         kept = self._assigned(self.lasting, constants)[self.lasting.positions(self.kept)]
         clock = jnp.asarray(time, kind)[None]
-        return jnp.concatenate(
-            [state, clock, constants, kept, edits.activity.astype(kind), edits.factor.astype(kind)]
-        )
+        return jnp.concatenate([state, clock, constants, kept, edits.activity.astype(kind), edits.factor.astype(kind)])
 
     def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         edits = perturbation.at(time)

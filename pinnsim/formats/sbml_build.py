@@ -142,7 +142,8 @@ def _species(found: _Quantities, item: Plain, sizes: dict[str, Plain], rules: tu
     in_amounts = _in_amounts(item, sizes, rules)
     name, amount, size = item["id"], amount_of(item["id"]), item["compartment"]
 
-    if not _is_point(sizes[size], rules):
+    known = sizes[size]["size"] is not None or any(size in some for some in rules)
+    if known or not in_amounts:
         found.now[concentration_of(name)] = ("/", amount, size)
 
     def times_size(tree: Tree) -> Tree:
@@ -302,7 +303,11 @@ def _system(
     running = problems.attempt(partial(program, given, now))
     if problems:
         return None
-    events = None if written is None else written.events(given, found.now, places)
+    events = (
+        None
+        if written is None
+        else written.events(given, found.now, partial(_is_switch, {*constants, *found.kept}), places)
+    )
     columns = tuple(found.columns)
     structure = Structure(len(found.states), len(columns), ((),) * len(columns), tuple(sorted(found.whole)))
     return RuleSystem(
@@ -354,7 +359,7 @@ def _switches(found: _Quantities, more: Iterable[Tree]) -> dict[str, Tree]:
     while waiting:
         tree = waiting.pop()
         if isinstance(tree, tuple):
-            if tree[0] in RELATIONS and len(tree) == 3 and _is_linear(("-", *tree[1:]), fixed):
+            if _is_switch(fixed, tree):
                 seen.setdefault(("-", *tree[1:]))
             waiting += tree[1:]
     times: dict[str, Tree] = {}
@@ -363,6 +368,11 @@ def _switches(found: _Quantities, more: Iterable[Tree]) -> dict[str, Tree]:
             at, after = _renamed(tree, {TIME: 0.0}), _renamed(tree, {TIME: 1.0})
             times[f"switch {len(times)}"] = ("/", ("neg", at), ("-", after, at))
     return times
+
+
+def _is_switch(fixed: set[str], tree: Tree) -> bool:
+    """Whether a tree is a relation of two sides that are linear in the time."""
+    return tree[0] in RELATIONS and len(tree) == 3 and _is_linear(("-", *tree[1:]), fixed)
 
 
 def _is_linear(tree: Tree, fixed: set[str]) -> bool:

@@ -1,16 +1,16 @@
 """The events of an SBML model, from its plain data to `pinnsim.dynamics.events.Events`.
 
-    trigger, delay, priority, assigned values        formulas of an instant
-    conditions to watch                              the triggers, and every relation that they depend on
-    a species' value                                 its amount, or a concentration times the size of its compartment
+trigger, delay, priority, assigned values        formulas of an instant
+conditions to watch                              the triggers, and every relation that they depend on
+a species' value                                 its amount, or a concentration times the size of its compartment
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from pinnsim.dynamics.events import PLACES, Events
-from pinnsim.dynamics.naming import amount_of
+from pinnsim.dynamics.naming import TIME, amount_of
 from pinnsim.dynamics.operations import RELATIONS, Tree, names_in
 from pinnsim.dynamics.program import needed, program
 
@@ -37,8 +37,13 @@ class WrittenEvents:
     kept: list[tuple[int, str]]
     states: int
 
-    def events(self, given: Sequence[str], now: Mapping[str, Tree], places: int = PLACES) -> Events:
-        """The events of a model whose programs are given these names, and whose quantities follow by these formulas."""
+    def events(
+        self, given: Sequence[str], now: Mapping[str, Tree], switched: Callable[[Tree], bool], places: int = PLACES
+    ) -> Events:
+        """The events of a model whose programs are given these names, and whose quantities follow by these formulas.
+
+        **Arguments:** `switched(relation)`: whether solvers end steps where it changes with the time.
+        """
         every = {**now, **self.formulas}
         told = [*self.triggers, *self.delays, *self.priorities, *self.values, *filter(None, self.sizes)]
         told += [name for _, name in self.kept]
@@ -48,9 +53,16 @@ class WrittenEvents:
             for relation in _relations(tree):
                 relations.setdefault(_watched(relation), f"condition {len(relations)}")
         conditions = {name: every[name] for name in watched} | {name: tree for tree, name in relations.items()}
+        watching = program(given, needed(conditions, {**every, **conditions}))
+        timed = watching.reached_by([TIME])
+        drifting = [
+            name
+            for name, trigger in zip(self.names, self.triggers, strict=True)
+            if _drifts(every[trigger], every, timed, switched)
+        ]
         return Events(
             names=tuple(self.names),
-            watching=program(given, needed(conditions, {**every, **conditions})),
+            watching=watching,
             conditions=tuple(conditions),
             telling=program(given, needed(told, every)),
             triggers=tuple(self.triggers),
@@ -66,6 +78,7 @@ class WrittenEvents:
             sizes=tuple(self.sizes),
             kept=tuple(self.kept),
             species=self.states,
+            drifting=tuple(drifting),
             places=places,
         )
 
@@ -122,6 +135,15 @@ def written_events(model: Plain, states: Sequence[str], amounts: Collection[str]
 def _number(tree: Tree) -> Tree:
     """A formula that is only a number of the model, made one that a program works out."""
     return ("*", 1.0, tree) if isinstance(tree, str) else tree
+
+
+def _drifts(tree: Tree, every: Mapping[str, Tree], timed: Collection[str], switched: Callable[[Tree], bool]) -> bool:
+    """Whether a formula changes with the time other than at switches."""
+    if isinstance(tree, str):
+        return tree == TIME or (tree in timed and _drifts(every[tree], every, timed, switched))
+    if not isinstance(tree, tuple) or (tree[0] in RELATIONS and switched(tree)):
+        return False
+    return any(_drifts(part, every, timed, switched) for part in tree[1:])
 
 
 def _relations(tree: Tree) -> list[Tree]:

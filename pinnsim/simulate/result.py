@@ -29,6 +29,7 @@ class Outcome(enum.IntEnum):
     EVENTS_ENDLESS = 6
     EVENT_DELAY = 7
     MANY_EVENTS = 8
+    NO_JUMPS = 9
 
     @property
     def sentence(self) -> str:
@@ -43,6 +44,7 @@ class Outcome(enum.IntEnum):
             Outcome.EVENTS_ENDLESS: "has events that trigger one another without end at one time",
             Outcome.EVENT_DELAY: "has an event with a delay that is negative or no number",
             Outcome.MANY_EVENTS: "has more than 100,000 instants at which a condition of an event changes",
+            Outcome.NO_JUMPS: "is no process of jumps (a rate or amount is below 0, or an amount not whole)",
         }[self]
 
 
@@ -177,15 +179,16 @@ def _remedy(ended: Outcome, stiffness: float) -> str:
         return "start from FromState(...) or FromSample(...), or give AtRest a guess"
     if ended == Outcome.NOT_STABLE:
         return "start from a stable steady state, or with a covariance of zero"
-    if ended in _EVENT_REMEDIES:
-        return _EVENT_REMEDIES[ended]
+    if ended in MODEL_REMEDIES:
+        return MODEL_REMEDIES[ended]
     return "use ODE(stiff=True)" if stiffness > 1e3 else "raise max_steps or loosen rtol"
 
 
-_EVENT_REMEDIES = {
+MODEL_REMEDIES = {
     Outcome.EVENTS_WAITING: "import the model with more room, places=64",
     Outcome.EVENTS_ENDLESS: "look for events whose assignments make one another's triggers true",
     Outcome.EVENT_DELAY: "look at the formula of the delay, which must be >= 0",
+    Outcome.NO_JUMPS: "write reversible reactions as two, and amounts in whole molecules, or use ODE()",
     Outcome.MANY_EVENTS: "simulate a shorter time, or look for events that come ever faster",
 }
 
