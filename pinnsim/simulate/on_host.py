@@ -17,7 +17,7 @@ from pinnsim.dynamics.rules import HostRules, RuleSystem
 from pinnsim.shapes import Numbers
 from pinnsim.simulate.result import Outcome, event_outcome
 
-_LOOKS, _CLOSER = 8, 64  # places that are looked at, of a step and of a stretch in which something changed
+_LOOKS, _CLOSER = 8, 512  # places that are looked at, of a step and of a stretch in which something changed
 _MOST = 100_000  # instants of a run
 
 
