@@ -60,7 +60,9 @@ def _event(number: int, one: dict[str, str]) -> str:
     trigger, early = rest.pop("trigger"), rest.pop("early", "true")
     initial, persistent = rest.pop("initial", "true"), rest.pop("persistent", "true")
     more = "".join(f"<{kind}>{mathml(rest.pop(kind))}</{kind}>" for kind in ("priority", "delay") if kind in rest)
-    sets = "".join(f'<eventAssignment variable="{name}">{mathml(value)}</eventAssignment>' for name, value in rest.items())
+    sets = "".join(
+        f'<eventAssignment variable="{name}">{mathml(value)}</eventAssignment>' for name, value in rest.items()
+    )
     return (
         f'<event id="e{number}" useValuesFromTriggerTime="{early}"><trigger initialValue="{initial}" '
         f'persistent="{persistent}">{mathml(trigger)}</trigger>{more}<listOfEventAssignments>{sets}'

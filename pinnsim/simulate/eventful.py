@@ -16,10 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pinnsim.dynamics.events import FINE, FULL, Events, Waiting, next_due, settled
-from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.events import FINE, FULL, Waiting, next_due, settled
 from pinnsim.dynamics.rules import RuleSystem
-from pinnsim.errors import PinnsimError
 from pinnsim.perturbation import Constant, Edits, Perturbation
 from pinnsim.shapes import Scalar, State, Times
 from pinnsim.simulate.adaptive import AbstractPair, Field, Limits, Walk, begun, state_between, stepped_once
@@ -28,22 +26,6 @@ from pinnsim.simulate.solve import Solution, segments
 
 _LOOKS = 8  # places of a step that are looked at
 _MOST = 100_000  # instants of a lane
-
-
-def events_of(kinetics: AbstractKinetics) -> Events | None:
-    """The events of a model that has any."""
-    return kinetics.events if isinstance(kinetics, RuleSystem) else None
-
-
-def refuse_events(kinetics: AbstractKinetics, what: str) -> None:
-    """Raises `E_USAGE` for a model with events, which would be passed over."""
-    events = events_of(kinetics)
-    if events is not None:
-        raise PinnsimError.of(
-            "E_USAGE",
-            f"The model has {len(events.names)} events (first: '{events.names[0]}'), which {what} would pass over; use "
-            "simulate(model, times, method=ODE()) or solve_many, or take the events out of the file.",
-        )
 
 
 class _Course(NamedTuple):

@@ -20,12 +20,13 @@ from pinnsim.shapes import Numbers, Scalar, Times
 from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.elimination import devices_for
-from pinnsim.simulate.eventful import events_of, integrate_with_events
+from pinnsim.simulate.eventful import integrate_with_events
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.switches import events_of
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
 from pinnsim.tree import named_shapes, replaced
 

@@ -30,7 +30,7 @@ from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.ssa import SSA
 from pinnsim.simulate.surrogate import AbstractSurrogate, solve_certified
-from pinnsim.simulate.switches import with_own_switches
+from pinnsim.simulate.switches import refuse_events, with_own_switches
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -120,6 +120,8 @@ def simulate(
             problems.add("E_USAGE", "Sampled cells need random numbers: give key=jax.random.key(0), or another.")
         if isinstance(method, LinearNoise) and isinstance(cell.kinetics, RuleSystem):
             _collect(partial(check_fluctuations, cell.kinetics), problems)
+        if not isinstance(method, ODE | SSA | LinearNoise):
+            _collect(partial(refuse_events, cell.kinetics, type(method).__name__), problems)
         if isinstance(method, SSA) and isinstance(cell.kinetics, RuleSystem):
             _collect(partial(jumps_of, cell.kinetics), problems)
         for treatment in dict.fromkeys(lanes):
