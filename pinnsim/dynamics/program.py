@@ -68,6 +68,18 @@ class Program:
         """Positions of several names."""
         return np.array([self.position[name] for name in names], dtype=int)
 
+    def reached_by(self, names: Iterable[str]) -> set[str]:
+        """The names whose values these given ones may change, directly or not."""
+        reached = np.zeros(len(self.given) + len(self.literals) + len(self.names), dtype=bool)
+        reached[[place for place, name in enumerate(self.given) if name in set(names)]] = True
+        place = len(self.given) + len(self.literals)
+        for level in self.levels:
+            for form in level:
+                count = len(form.reads)
+                reached[place : place + count] = reached[form.rows].any(axis=1)
+                place += count
+        return {name for name, place in self.position.items() if reached[place]}
+
     def run(self, given: Float[Array, " given"]) -> Float[Array, " known"]:
         """All values, (given + literal + formula,)."""
         known = jnp.concatenate([given, jnp.asarray(self.literals, given.dtype)])
@@ -83,15 +95,22 @@ class Program:
         return known
 
     def run_on_host(self, given: np.ndarray) -> np.ndarray:
-        """The same by numpy, in double precision: for a few values of a model that is not worth compiling."""
-        known = np.concatenate([np.asarray(given, dtype=float), self.literals])
+        """The same by numpy, in double precision: for a few values of a model that is not worth compiling; for several
+        sets of values at once, (given, set)."""
+        given = np.asarray(given, dtype=float)
+        sets = given.shape[1:]
+        literals = np.array(self.literals, dtype=float)
+        known = np.concatenate(
+            [given, np.broadcast_to(literals[:, None], (len(literals), *sets)) if sets else literals]
+        )
         with np.errstate(all="ignore"):
             for level in self.levels:
                 parts = [known]
                 for form in level:
                     slots = {str(slot): known[places] for slot, places in enumerate(form.rows.T)}
                     value = np.asarray(evaluate(form.tree, slots, np), dtype=float)
-                    parts.append(np.broadcast_to(value, (len(form.reads),)))
+                    shape = (len(form.reads), *sets)
+                    parts.append(value if value.shape == shape else np.broadcast_to(value, shape))
                 known = np.concatenate(parts)
         return known
 

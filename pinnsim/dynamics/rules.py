@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from pinnsim.dynamics.events import Events
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.program import Program
 from pinnsim.dynamics.structure import Structure, net_change
@@ -43,6 +44,7 @@ class RuleSystem(AbstractKinetics):
     - `running`: from states, time, constants, `kept`, activities and factors to everything else; `rates`: its names of
       the columns' rates; `states`: its names of the states; `switching`: its names of the times at which conditions on
       the time alone change.
+    - `events`: what happens at instants, or `None`.
     """
 
     table: Table = eqx.field(static=True)
@@ -57,16 +59,19 @@ class RuleSystem(AbstractKinetics):
     rates: tuple[str, ...] = eqx.field(static=True)
     states: tuple[str, ...] = eqx.field(static=True)
     switching: tuple[str, ...] = eqx.field(static=True)
+    events: Events | None = eqx.field(static=True, default=None)
 
     def known(self, time: Scalar, state: State, edits: Edits) -> Float[Array, " known"]:
         """All quantities, by the positions of `running`."""
+        return self.running.run(self.given(time, state, edits))
+
+    def given(self, time: Scalar, state: State, edits: Edits) -> Float[Array, " given"]:
+        """What programs of any time are given."""
         # The program's order: states, time, constants, what initial assignments set, activities, factors.
         constants, kind = self._numbers(state.dtype), state.dtype
         kept = self._assigned(self.lasting, constants)[self.lasting.positions(self.kept)]
         clock = jnp.asarray(time, kind)[None]
-        return self.running.run(
-            jnp.concatenate([state, clock, constants, kept, edits.activity.astype(kind), edits.factor.astype(kind)])
-        )
+        return jnp.concatenate([state, clock, constants, kept, edits.activity.astype(kind), edits.factor.astype(kind)])
 
     def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         edits = perturbation.at(time)
@@ -144,6 +149,13 @@ class HostRules:
         rates = self._run(time, state)[self._rates]
         return self._matrix @ rates
 
+    def given(self, time: float | np.ndarray, state: np.ndarray) -> np.ndarray:
+        """What programs of any time are given, (given,), or for several moments (given, moment)."""
+        if np.ndim(time) == 0:
+            return np.concatenate([state, [time], self.rest])
+        more = np.broadcast_to(self.rest[:, None], (len(self.rest), len(time)))
+        return np.concatenate([state, time[None], more])
+
     @cached_property
     def _places(self) -> np.ndarray:
         return np.array(list(self.system.running.position.values()), dtype=int)
@@ -157,7 +169,7 @@ class HostRules:
         return self.system.stoichiometry().astype(float)
 
     def _run(self, time: float, state: np.ndarray) -> np.ndarray:
-        return self.system.running.run_on_host(np.concatenate([state, [time], self.rest]))
+        return self.system.running.run_on_host(self.given(time, state))
 
 
 @eqx.filter_jit

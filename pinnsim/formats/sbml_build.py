@@ -9,12 +9,13 @@ Source: M. Hucka et al., SBML Level 3 Version 2 Core, J. Integr. Bioinform. 16:2
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
+from pinnsim.dynamics.events import PLACES
 from pinnsim.dynamics.naming import (
     TIME,
     active,
@@ -31,6 +32,7 @@ from pinnsim.dynamics.program import needed, program
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.dynamics.structure import Structure
 from pinnsim.errors import Problems, did_you_mean
+from pinnsim.formats.sbml_events import WrittenEvents, tupled, written_events
 from pinnsim.table import Table
 
 Plain = Mapping[str, Any]
@@ -61,14 +63,19 @@ class _Quantities:
         self.labels.append(label or name)
 
 
-def build(model: Plain, problems: Problems) -> RuleSystem | None:
-    """The system of a model that was parsed without refusals; `None`, with what is wrong noted, where there is none."""
+def build(model: Plain, problems: Problems, places: int = PLACES) -> RuleSystem | None:
+    """The system of a model that was parsed without refusals; `None`, with what is wrong noted, where there is none.
+
+    **Arguments:** `places`: executions of one event that may wait at one time.
+    """
     before = len(problems.found)
     assign, rate, initial = (
         {item["symbol"]: tupled(item["tree"]) for item in model[kind]} for kind in ("assign", "rate", "initial")
     )
-    rules = (assign, rate, initial)
     found = _Quantities()
+    # What events set is a state without motion of its own.
+    moving = rate | dict.fromkeys((item["symbol"] for event in model["events"] for item in event["assign"]), 0.0)
+    rules = (assign, moving, initial)
     sizes = {item["id"]: item for item in model["compartments"]}
     for item in model["compartments"]:
         _plain(found, item["id"], item["size"], rules)
@@ -80,6 +87,7 @@ def build(model: Plain, problems: Problems) -> RuleSystem | None:
         for side in reaction["sides"]:
             if side["id"] is not None and side["tree"] is None:
                 _plain(found, side["id"], side["value"], rules)
+    rules = (assign, rate, initial)
     for item in model["species"]:
         _species(found, item, sizes, rules)
     _reactions(found, model, rules)
@@ -93,15 +101,12 @@ def build(model: Plain, problems: Problems) -> RuleSystem | None:
         found.constants[start_of(NOTHING)] = 0.0
         found.start[NOTHING] = start_of(NOTHING)
         found.state(NOTHING)
-    _derivatives(found, model, assign, sizes, problems)
+    amounts = {item["id"] for item in model["species"] if _in_amounts(item, sizes, rules)}
+    written = written_events(model, found.states, amounts)
+    _derivatives(found, model, assign, sizes, written, problems)
     if len(problems.found) > before:
         return None
-    return _system(found, model, problems)
-
-
-def tupled(tree: Any) -> Tree:
-    """A tree as it was before it was written as JSON."""
-    return tuple(tupled(part) for part in tree) if isinstance(tree, list | tuple) else tree
+    return _system(found, model, written, places, problems)
 
 
 def _plain(found: _Quantities, name: str, value: float | None, rules: tuple[dict, dict, dict]) -> None:
@@ -127,12 +132,18 @@ def _is_point(home: Plain, rules: tuple[dict, dict, dict]) -> bool:
     return home["dimensions"] == 0 and home["size"] is None and not any(home["id"] in some for some in rules)
 
 
+def _in_amounts(item: Plain, sizes: dict[str, Plain], rules: tuple[dict, dict, dict]) -> bool:
+    """Whether a species' name means its amount."""
+    return item["substance_only"] or _is_point(sizes[item["compartment"]], rules)
+
+
 def _species(found: _Quantities, item: Plain, sizes: dict[str, Plain], rules: tuple[dict, dict, dict]) -> None:
     assign, rate, initial = rules
-    in_amounts = item["substance_only"] or _is_point(sizes[item["compartment"]], rules)
+    in_amounts = _in_amounts(item, sizes, rules)
     name, amount, size = item["id"], amount_of(item["id"]), item["compartment"]
 
-    if not _is_point(sizes[size], rules):
+    known = sizes[size]["size"] is not None or any(size in some for some in rules)
+    if known or not in_amounts:
         found.now[concentration_of(name)] = ("/", amount, size)
 
     def times_size(tree: Tree) -> Tree:
@@ -221,10 +232,16 @@ def _add_slope(found: _Quantities, species: str, flow: Tree) -> None:
 
 
 def _derivatives(
-    found: _Quantities, model: Plain, assign: dict[str, Tree], sizes: dict[str, Plain], problems: Problems
+    found: _Quantities,
+    model: Plain,
+    assign: dict[str, Tree],
+    sizes: dict[str, Plain],
+    written: WrittenEvents | None,
+    problems: Problems,
 ) -> None:
     """Formulas for the derivatives that formulas ask for (`rateOf`)."""
-    wanted = [n for trees in (found.now, found.start) for tree in trees.values() for n in names_in(tree)]
+    told = {} if written is None else written.formulas
+    wanted = [n for trees in (found.now, found.start, told) for tree in trees.values() for n in names_in(tree)]
     homes = {item["id"]: item for item in model["species"]}
     waiting = [name for name in dict.fromkeys(wanted) if name.endswith(slope_of("")) and name not in found.now]
     while waiting:
@@ -254,17 +271,21 @@ def _derivatives(
         found.now[slope] = found.start[slope] = tree
 
 
-def _system(found: _Quantities, model: Plain, problems: Problems) -> RuleSystem | None:
+def _system(
+    found: _Quantities, model: Plain, written: WrittenEvents | None, places: int, problems: Problems
+) -> RuleSystem | None:
     activities = [activity_of(label) for label in found.labels]
     factors = [rate_factor(column) for column in found.columns]
     constants = sorted(found.constants)
     given = [*found.states, TIME, *constants, *found.kept, *activities, *factors]
-    switches = _switches(found)
+    told = {} if written is None else written.formulas
+    switches = _switches(found, told.values())
     now = found.now | switches
     first = [TIME, *constants]
     # At the start nothing acts.
     start = {name: tree for name, tree in found.start.items() if name not in found.constants}
     _check_names(now, given, model, problems)
+    _check_names(told, [*now, *given], model, problems)
     wanted = [name for name in found.states if name not in start and name not in found.constants]
     for name in wanted:
         problems.add("E_SBML_INVALID", f"'{_shown(name)}' has no initial value{_line(model, name)}; give it one.")
@@ -282,6 +303,11 @@ def _system(found: _Quantities, model: Plain, problems: Problems) -> RuleSystem 
     running = problems.attempt(partial(program, given, now))
     if problems:
         return None
+    events = (
+        None
+        if written is None
+        else written.events(given, found.now, partial(_is_switch, {*constants, *found.kept}), places)
+    )
     columns = tuple(found.columns)
     structure = Structure(len(found.states), len(columns), ((),) * len(columns), tuple(sorted(found.whole)))
     return RuleSystem(
@@ -297,6 +323,7 @@ def _system(found: _Quantities, model: Plain, problems: Problems) -> RuleSystem 
         rates=columns,
         states=tuple(found.states),
         switching=tuple(switches),
+        events=events,
     )
 
 
@@ -323,16 +350,16 @@ def _line(model: Plain, name: str) -> str:
     return "" if line is None else f" (line {line})"
 
 
-def _switches(found: _Quantities) -> dict[str, Tree]:
+def _switches(found: _Quantities, more: Iterable[Tree]) -> dict[str, Tree]:
     """When conditions `a < b` on the time alone change, where both sides are linear in it: -f(0) / (f(1) - f(0)) of
     f = a - b."""
     fixed = {*found.constants, *found.kept}
     seen: dict[Tree, None] = {}
-    waiting = list(found.now.values())
+    waiting = [*found.now.values(), *more]
     while waiting:
         tree = waiting.pop()
         if isinstance(tree, tuple):
-            if tree[0] in RELATIONS and len(tree) == 3 and _is_linear(("-", *tree[1:]), fixed):
+            if _is_switch(fixed, tree):
                 seen.setdefault(("-", *tree[1:]))
             waiting += tree[1:]
     times: dict[str, Tree] = {}
@@ -341,6 +368,11 @@ def _switches(found: _Quantities) -> dict[str, Tree]:
             at, after = _renamed(tree, {TIME: 0.0}), _renamed(tree, {TIME: 1.0})
             times[f"switch {len(times)}"] = ("/", ("neg", at), ("-", after, at))
     return times
+
+
+def _is_switch(fixed: set[str], tree: Tree) -> bool:
+    """Whether a tree is a relation of two sides that are linear in the time."""
+    return tree[0] in RELATIONS and len(tree) == 3 and _is_linear(("-", *tree[1:]), fixed)
 
 
 def _is_linear(tree: Tree, fixed: set[str]) -> bool:

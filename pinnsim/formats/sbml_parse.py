@@ -1,7 +1,7 @@
 """SBML text into plain data, by libSBML: what the model has, its formulas as trees, and all that is refused, at once.
 
-Refused by construct, identifier and line: events, algebraic rules, delay(), fast reactions, operations outside the
-list, units of kinetic laws (Level 1), and packages that change what a model means. Layout, rendering, groups and
+Refused by construct, identifier and line: algebraic rules, delay(), fast reactions, operations outside the list, units
+of kinetic laws (Level 1), and packages that change what a model means. Layout, rendering, groups and
 annotations mean nothing for a simulation and are passed over; constraints are counted, not checked.
 
 This file knows libSBML and nothing of JAX: it runs in a process of its own (`pinnsim.formats.sbml_child`).
@@ -58,8 +58,6 @@ def parse_sbml(text: str, nodes: int) -> Plain:
         if not refused.found:
             refused.add("E_SBML_INVALID", "there is no model in it")
         return {"problems": refused.found, "model": None}
-    for event in _all(model.getListOfEvents()):
-        refused.unsupported("event", event)
     for rule in _all(model.getListOfRules()):
         if rule.isAlgebraic():
             refused.unsupported("algebraicRule", rule)
@@ -148,6 +146,7 @@ def _model(model: Any, document: Any, refused: Refusals, nodes: int) -> Plain:
         "assign": [{"symbol": rule.getVariable(), "tree": tree(rule)} for rule in rules if rule.isAssignment()],
         "rate": [{"symbol": rule.getVariable(), "tree": tree(rule)} for rule in rules if rule.isRate()],
         "reactions": [_reaction(item, tree, refused) for item in _all(model.getListOfReactions())],
+        "events": [_event(item, tree) for item in _all(model.getListOfEvents())],
         "constraints": model.getNumConstraints(),
         "lines": {
             item.getId(): item.getLine()
@@ -192,6 +191,28 @@ def _reaction(reaction: Any, tree: Any, refused: Refusals) -> Plain:
     return {"id": reaction.getId(), "law": tree(law, local), "local": numbers, "sides": sides}
 
 
+def _event(event: Any, tree: Any) -> Plain:
+    """An event. Level 2 has neither persistence, initial values nor priorities: libSBML answers as if they were true
+    and absent, which is what Level 2 means."""
+    trigger = event.getTrigger()
+    return {
+        "id": event.getId() if event.isSetId() else None,
+        "line": event.getLine(),
+        # A trigger without a formula (Level 3 Version 2) never becomes true.
+        "trigger": tree(trigger),
+        "initial": trigger is None or trigger.getInitialValue(),
+        "persistent": trigger is None or trigger.getPersistent(),
+        "delay": tree(event.getDelay()),
+        "priority": tree(event.getPriority()),
+        "early": event.getUseValuesFromTriggerTime(),
+        "assign": [
+            {"symbol": item.getVariable(), "tree": tree(item)}
+            for item in _all(event.getListOfEventAssignments())
+            if item.isSetMath()
+        ],
+    }
+
+
 def _time_unit(model: Any) -> str:
     """The house name of the model's unit of time where it is one, else the file's own name."""
     name = model.getTimeUnits() if model.getLevel() > 2 else "time"
@@ -213,6 +234,11 @@ def _named(element: Any) -> str:
         name = element.getVariable()
     if not name and element.getElementName() == "initialAssignment":
         name = element.getSymbol()
+    if not name and element.getElementName() == "eventAssignment":
+        name = element.getVariable()
+    if not name and element.getElementName() in ("trigger", "delay", "priority"):
+        event = element.getAncestorOfType(libsbml.SBML_EVENT)
+        name = "" if event is None else event.getIdAttribute()
     if not name and element.getElementName() in ("kineticLaw", "stoichiometryMath"):
         reaction = element.getAncestorOfType(libsbml.SBML_REACTION)
         name = "" if reaction is None else reaction.getId()

@@ -22,7 +22,15 @@ from pinnsim.random import key_of, lane_key
 from pinnsim.shapes import Times
 from pinnsim.shown import Facts, as_html, as_text
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.simulate.result import Advice, Outcome, mask_failed, outcome_variable, run_facts, state_nodes
+from pinnsim.simulate.result import (
+    MODEL_REMEDIES,
+    Advice,
+    Outcome,
+    mask_failed,
+    outcome_variable,
+    run_facts,
+    state_nodes,
+)
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution
 from pinnsim.simulate.ssa import SSA
@@ -120,7 +128,7 @@ class Ensemble(eqx.Module):
         return xr.DataTree.from_dict({"/": root, **nodes})
 
 
-_REMEDIES = {
+_REMEDIES = MODEL_REMEDIES | {
     Outcome.MAX_STEPS: "raise max_events or max_leaps, lower the size, or use Langevin(...)",
     Outcome.NOT_FINITE: "look for NaN or infinite rates in the parameters, doses and initial state",
     Outcome.NOT_SETTLED: "the initial state is no steady state; start from FromState(...)",

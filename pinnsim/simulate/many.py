@@ -20,11 +20,13 @@ from pinnsim.shapes import Numbers, Scalar, Times
 from pinnsim.simulate.adaptive import Field, Limits, integrate
 from pinnsim.simulate.batch import run_lanes
 from pinnsim.simulate.elimination import devices_for
+from pinnsim.simulate.eventful import integrate_with_events
 from pinnsim.simulate.explicit import Tsitouras
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.switches import events_of
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
 from pinnsim.tree import named_shapes, replaced
 
@@ -136,7 +138,8 @@ def _solved(
         own, each, state = lane
         limits, pair = Limits(rtol, atol, method.max_steps), Rodas() if stiff else Tsitouras()
         acting = each if common is None else common
-        return integrate(replaced(kinetics, own), times, acting, state, pair, limits, moving)
+        whole = integrate if events_of(kinetics) is None else integrate_with_events
+        return whole(replaced(kinetics, own), times, acting, state, pair, limits, moving)
 
     def reference(own: Own, acting: Perturbation, state: Array) -> Solution:
         return solve(replaced(kinetics, own), times, acting, state, method)

@@ -40,11 +40,18 @@ class Channels(eqx.Module):
     """A model as jumps: which reactions change which amounts, and how often they fire.
 
     **Arguments:** `kinetics`: resolved; `structure`: the reactions among the `amounts`, the leading entries of the
-    state; hidden activities follow them.
+    state; hidden activities follow them; `numbered`: which of them are numbers of molecules, `None` for all.
     """
 
     kinetics: AbstractKinetics
     structure: Structure = eqx.field(static=True)
+    numbered: tuple[bool, ...] | None = eqx.field(static=True, default=None)
+
+    @property
+    def whole(self) -> np.ndarray:
+        """(amount,), true for what is counted in whole molecules."""
+        count = self.structure.species
+        return np.ones(count, bool) if self.numbered is None else np.array(self.numbered, dtype=bool)
 
     @property
     def amounts(self) -> int:

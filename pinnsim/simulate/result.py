@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float, Int
 
+from pinnsim.dynamics.events import ENDLESS, FINE, FULL, WRONG_DELAY
 from pinnsim.errors import Problems
 from pinnsim.shapes import Times
 from pinnsim.shown import Facts, as_html, as_text, some, span
@@ -24,6 +25,11 @@ class Outcome(enum.IntEnum):
     NOT_FINITE = 2
     NOT_SETTLED = 3
     NOT_STABLE = 4
+    EVENTS_WAITING = 5
+    EVENTS_ENDLESS = 6
+    EVENT_DELAY = 7
+    MANY_EVENTS = 8
+    NO_JUMPS = 9
 
     @property
     def sentence(self) -> str:
@@ -34,8 +40,25 @@ class Outcome(enum.IntEnum):
             Outcome.NOT_FINITE: "left the range of numbers (a rate or state is NaN or infinite)",
             Outcome.NOT_SETTLED: "no steady state was reached (the state still moves, or cycles)",
             Outcome.NOT_STABLE: "the steady state is not stable (fluctuations around it grow or wander off)",
+            Outcome.EVENTS_WAITING: "has more delayed executions of one event waiting than there is room for",
+            Outcome.EVENTS_ENDLESS: "has events that trigger one another without end at one time",
+            Outcome.EVENT_DELAY: "has an event with a delay that is negative or no number",
+            Outcome.MANY_EVENTS: "has more than 100,000 instants at which a condition of an event changes",
+            Outcome.NO_JUMPS: "is no process of jumps (a rate or amount is below 0, or an amount not whole)",
         }[self]
 
+
+def event_outcome(trouble: int) -> Outcome:
+    """The outcome of what went wrong with a model's events (`pinnsim.dynamics.events`)."""
+    return _OF_EVENTS[trouble]
+
+
+_OF_EVENTS = {
+    FINE: Outcome.DONE,
+    FULL: Outcome.EVENTS_WAITING,
+    ENDLESS: Outcome.EVENTS_ENDLESS,
+    WRONG_DELAY: Outcome.EVENT_DELAY,
+}
 
 Advice: TypeAlias = Mapping[Outcome, str]  # the way out of each ending, where it is not Python's
 
@@ -162,7 +185,18 @@ def _remedy(ended: Outcome, stiffness: float) -> str:
         return "start from FromState(...) or FromSample(...), or give AtRest a guess"
     if ended == Outcome.NOT_STABLE:
         return "start from a stable steady state, or with a covariance of zero"
+    if ended in MODEL_REMEDIES:
+        return MODEL_REMEDIES[ended]
     return "use ODE(stiff=True)" if stiffness > 1e3 else "raise max_steps or loosen rtol"
+
+
+MODEL_REMEDIES = {
+    Outcome.EVENTS_WAITING: "import the model with more room, places=64",
+    Outcome.EVENTS_ENDLESS: "look for events whose assignments make one another's triggers true",
+    Outcome.EVENT_DELAY: "look at the formula of the delay, which must be >= 0",
+    Outcome.NO_JUMPS: "write reversible reactions as two, and amounts in whole molecules, or use ODE()",
+    Outcome.MANY_EVENTS: "simulate a shorter time, or look for events that come ever faster",
+}
 
 
 def outcome_variable(dims: tuple[str, ...], outcome: Array) -> tuple[tuple[str, ...], np.ndarray, dict[str, str]]:

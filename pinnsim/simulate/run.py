@@ -20,6 +20,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Numbers, Scalar, Times, Trajectory
 from pinnsim.simulate.ensemble import Ensemble, sample_cells
 from pinnsim.simulate.initial import AbstractInitial, AsWritten, AtRest, Bare, Model
+from pinnsim.simulate.jumps import check_fluctuations, jumps_of
 from pinnsim.simulate.linear_noise import LinearNoise, NoiseSolution, linear_noise
 from pinnsim.simulate.many import solve_many
 from pinnsim.simulate.method import ODE
@@ -27,8 +28,9 @@ from pinnsim.simulate.moments import Moments
 from pinnsim.simulate.result import Outcome, Simulation, mask_failed, stiffness_ratio
 from pinnsim.simulate.sampler import AbstractSampler, Key
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.ssa import SSA
 from pinnsim.simulate.surrogate import AbstractSurrogate, solve_certified
-from pinnsim.simulate.switches import with_own_switches
+from pinnsim.simulate.switches import refuse_events, with_own_switches
 from pinnsim.treatment import NONE, Treatment, as_treatment, resolve_lanes
 from pinnsim.tree import lane, stack
 
@@ -117,11 +119,11 @@ def simulate(
         if isinstance(method, AbstractSampler) and key is None:
             problems.add("E_USAGE", "Sampled cells need random numbers: give key=jax.random.key(0), or another.")
         if isinstance(method, LinearNoise) and isinstance(cell.kinetics, RuleSystem):
-            problems.add(
-                "E_USAGE",
-                "A model of reactions and rules has rates of either sign, for which there is no linear noise; write it "
-                "as a reaction system, one reaction per direction, or use ODE().",
-            )
+            _collect(partial(check_fluctuations, cell.kinetics), problems)
+        if not isinstance(method, ODE | SSA | LinearNoise):
+            _collect(partial(refuse_events, cell.kinetics, type(method).__name__), problems)
+        if isinstance(method, SSA) and isinstance(cell.kinetics, RuleSystem):
+            _collect(partial(jumps_of, cell.kinetics), problems)
         for treatment in dict.fromkeys(lanes):
             _collect(partial(treatment.check, cell.table), problems)
             if moments.ndim == 1 and moments.size > 1 and np.isfinite(moments).all():

@@ -18,6 +18,7 @@ from pinnsim.perturbation import Perturbation
 from pinnsim.shapes import Scalar, State, Times, Trajectory
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome
+from pinnsim.simulate.switches import refuse_events
 
 _Carry = tuple[State, Int[Array, ""], Scalar]  # state, outcome so far, last time solved
 
@@ -45,6 +46,7 @@ def solve(
     `vmap` and `grad`.
     """
     kinetics = resolve(kinetics)
+    refuse_events(kinetics, "this solver")
     # A time axis in the state's precision: a float32 session must not be promoted by a float64 default.
     times = times.astype(state.dtype)
     first = times[0] if start is None else jnp.asarray(start, state.dtype)

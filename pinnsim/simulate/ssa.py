@@ -24,17 +24,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Int, UInt32
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.dynamics.structure import Structure
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.random import exponential, key_of
 from pinnsim.shapes import Amounts, Rates, Scalar, State, Times
+from pinnsim.simulate.jumps import Stops, jumps_of, through_instants, with_events
 from pinnsim.simulate.march import Channels, Span, channels_of, march
 from pinnsim.simulate.result import Outcome
 from pinnsim.simulate.sampler import AbstractSampler, Key, setting
 from pinnsim.simulate.solve import Solution
 
 _NEVER = 1 << 30
+_ROUNDING = 1e-6  # molecules
 _GROUP = 30
 
 
@@ -62,17 +65,31 @@ class SSA(AbstractSampler):
     def sample(
         self, kinetics: AbstractKinetics, times: Times, perturbation: Perturbation, state: State, key: Key
     ) -> Solution:
-        channels = channels_of(resolve(kinetics))
+        kinetics = resolve(kinetics)
+        ruled = isinstance(kinetics, RuleSystem)
+        channels = jumps_of(kinetics) if isinstance(kinetics, RuleSystem) else channels_of(kinetics)
         size = self.size.astype(state.dtype)
         words = key_of(key)
         # Half a molecule is one: numbers are never rounded below what they say by more than half.
-        numbers = jnp.floor(state[: channels.amounts] * size + 0.5)
+        numbers = state[: channels.amounts] * size
+        numbers = numbers if ruled else jnp.floor(numbers + 0.5)
         begin = _begin(channels.structure, numbers, times[0].astype(state.dtype), words)
 
-        def advance(own: _Jumps, span: Span) -> tuple[_Jumps, Array]:
-            return _advance(channels, words, size, self.max_events, own, span)
+        def advance(own: Jumps, span: Span) -> tuple[Jumps, Array]:
+            return advanced(channels, words, size, self.max_events, own, span)[:2]
 
-        def amounts_of(own: _Jumps) -> Amounts:
+        if isinstance(kinetics, RuleSystem) and kinetics.events is not None:
+
+            def fire(own: Jumps, span: Span, stops: Stops) -> tuple[Jumps, Array, Scalar]:
+                return advanced(channels, words, size, self.max_events, own, span, stops)
+
+            course = with_events(kinetics, times[0].astype(state.dtype), perturbation, begin, size)
+            return march(
+                kinetics, channels.amounts, times, perturbation, state, self.refresh, course,
+                lambda own: own.jumps.numbers / size, partial(through_instants, kinetics, size, fire),
+            )  # fmt: skip
+
+        def amounts_of(own: Jumps) -> Amounts:
             return own.numbers / size
 
         return march(
@@ -80,7 +97,7 @@ class SSA(AbstractSampler):
         )
 
 
-class _Jumps(NamedTuple):
+class Jumps(NamedTuple):
     """Molecule numbers; per reaction the rate in force, since when it counts, what remained then, and firings; of added
     production the rate, the next arrival, what remained when the rate last changed, and arrivals; all firings."""
 
@@ -96,7 +113,7 @@ class _Jumps(NamedTuple):
     events: Int[Array, ""]
 
 
-def _begin(structure: Structure, numbers: Amounts, first: Scalar, words: UInt32[Array, " 2"]) -> _Jumps:
+def _begin(structure: Structure, numbers: Amounts, first: Scalar, words: UInt32[Array, " 2"]) -> Jumps:
     kind = numbers.dtype
     streams = jnp.arange(structure.reactions + structure.species, dtype=jnp.uint32)
     points = exponential(words, 0, streams, kind)
@@ -107,7 +124,7 @@ def _begin(structure: Structure, numbers: Amounts, first: Scalar, words: UInt32[
     (rate, supply), (left, supply_left) = split(jnp.zeros_like(points)), split(points)
     fired, supplied = split(jnp.zeros_like(streams))
     events = jnp.zeros((), int)
-    return _Jumps(numbers, rate, rate + first, left, fired, supply, supply + jnp.inf, supply_left, supplied, events)
+    return Jumps(numbers, rate, rate + first, left, fired, supply, supply + jnp.inf, supply_left, supplied, events)
 
 
 def _settled(now: Scalar, old: Array, new: Array, since: Array, remaining: Array) -> tuple[Array, Array]:
@@ -116,7 +133,7 @@ def _settled(now: Scalar, old: Array, new: Array, since: Array, remaining: Array
     return jnp.where(changed, now, since), jnp.where(changed, remaining - old * (now - since), remaining)
 
 
-def _rescheduled(now: Scalar, own: _Jumps, supply: Amounts) -> tuple[Amounts, Amounts]:
+def _rescheduled(now: Scalar, own: Jumps, supply: Amounts) -> tuple[Amounts, Amounts]:
     """Arrivals of added production, and what remains until them, after its rates became `supply`. They are constant
     within a span, so arrivals are kept, not worked out at each firing."""
     changed, supplying = supply != own.supply, supply > 0
@@ -125,10 +142,20 @@ def _rescheduled(now: Scalar, own: _Jumps, supply: Amounts) -> tuple[Amounts, Am
     return jnp.where(changed, arrivals, own.arrivals), jnp.where(changed, left, own.supply_remaining)
 
 
-def _advance(
-    channels: Channels, words: Array, size: Scalar, max_events: Int[Array, ""], own: _Jumps, span: Span
-) -> tuple[_Jumps, Array]:
-    structure = channels.structure
+def advanced(
+    channels: Channels,
+    words: Array,
+    size: Scalar,
+    max_events: Int[Array, ""],
+    own: Jumps,
+    span: Span,
+    stops: Stops | None = None,
+) -> tuple[Jumps, Array, Scalar]:
+    """Jumps up to the end of a span, or, where `stops(time, numbers)` is given, to the firing after which it is true.
+
+    **Returns** jumps, outcome, and the time reached.
+    """
+    structure, whole, ruled = channels.structure, channels.whole, channels.numbered is not None
     kind, grain = own.numbers.dtype, 1.0 / size
     which, how = structure.slots
     reaction = jnp.arange(structure.reactions, dtype=jnp.int32)
@@ -136,10 +163,17 @@ def _advance(
     free = 1.0 - span.held
 
     def rates(numbers: Amounts) -> Rates:
-        return jnp.maximum(size * channels.rates(numbers * grain, span.hidden, span.edits, grain), 0.0)
+        plain = size * channels.rates(numbers * grain, span.hidden, span.edits, grain)
+        if not ruled:
+            return jnp.maximum(plain, 0.0)
+        # Imported rates may have either sign, and may use up what is not there: then they are no propensities.
+        absent = jnp.any(whole & (numbers < 0))
+        return jnp.where(absent | ~(plain >= 0), jnp.nan, plain)
 
     # Whole again where a species was held at a level between two numbers and is so no longer.
-    numbers = jnp.where(span.held > 0, span.level * size, jnp.floor(own.numbers + 0.5))
+    rounded = jnp.floor(own.numbers + 0.5)
+    broken = jnp.any(whole & (span.held == 0) & (jnp.abs(own.numbers - rounded) > _ROUNDING)) if ruled else False
+    numbers = jnp.where(span.held > 0, span.level * size, jnp.where(whole, rounded, own.numbers))
     rate, supply = rates(numbers), size * span.drive
     since, remaining = _settled(span.left, own.rate, rate, own.since, own.remaining)
     arrivals, supply_remaining = _rescheduled(span.left, own, supply)
@@ -155,11 +189,11 @@ def _advance(
         return now, jnp.minimum(first, _least(jnp.where(arrivals <= now, channel, _NEVER)))
 
     def before_end(carry: tuple) -> Array:
-        now, events = carry[0], carry[-1]
-        return (now < span.right) & (events < max_events)
+        now, events, stopped = carry[0], carry[-3], carry[-2]
+        return (now < span.right) & (events < max_events) & ~stopped
 
     def fire(carry: tuple) -> tuple:
-        now, chosen, numbers, rate, since, remaining, fired, arrivals, supplied, events = carry
+        now, chosen, numbers, rate, since, remaining, fired, arrivals, supplied, events, _, _ = carry
         change = jnp.where(channel == chosen, 1.0, 0.0).astype(kind)
         for k in range(which.shape[1]):
             change = change + jnp.where(which[:, k] == chosen, how[:, k].astype(kind), 0.0)
@@ -173,18 +207,26 @@ def _advance(
         arrivals = jnp.where(there, now + point / jnp.where(supplying, supply, 1.0), arrivals)
         fired, supplied = jnp.where(here, count, fired), jnp.where(there, count, supplied)
         following = upcoming(new, since, remaining, arrivals)
-        return *following, numbers, new, since, remaining, fired, arrivals, supplied, events + 1
+        stopped = jnp.zeros((), bool) if stops is None else stops(now, numbers)
+        return *following, numbers, new, since, remaining, fired, arrivals, supplied, events + 1, stopped, now
 
     begin = (
         *upcoming(rate, since, remaining, arrivals),
-        numbers, rate, since, remaining, own.fired, arrivals, own.supplied, own.events,
+        numbers, rate, since, remaining, own.fired, arrivals, own.supplied, own.events, jnp.zeros((), bool), span.left,
     )  # fmt: skip
-    *_, numbers, rate, since, remaining, fired, arrivals, supplied, events = jax.lax.while_loop(before_end, fire, begin)
+    *_, numbers, rate, since, remaining, fired, arrivals, supplied, events, stopped, last = jax.lax.while_loop(
+        before_end, fire, begin
+    )
     finite = jnp.all(jnp.isfinite(rate)) & jnp.all(jnp.isfinite(supply))
     outcome = jnp.where(events < max_events, Outcome.DONE.value, Outcome.MAX_STEPS.value)
-    outcome = jnp.where(finite, outcome, Outcome.NOT_FINITE.value)
-    after = _Jumps(numbers, rate, since, remaining, fired, supply, arrivals, supply_remaining, supplied, events)
-    return after, outcome.astype(int)
+    if ruled:
+        # Once no number, what remains of a reaction is none for ever: nothing that went wrong on the way is lost.
+        right = finite & ~broken & jnp.all(jnp.isfinite(remaining))
+        outcome = jnp.where(right, outcome, Outcome.NO_JUMPS.value)
+    else:
+        outcome = jnp.where(finite, outcome, Outcome.NOT_FINITE.value)
+    after = Jumps(numbers, rate, since, remaining, fired, supply, arrivals, supply_remaining, supplied, events)
+    return after, outcome.astype(int), jnp.where(stopped, last, span.right)
 
 
 def _least(values: Array) -> Array:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Constant, Perturbation
@@ -59,10 +60,14 @@ class LocalNoise(NamedTuple):
 def local_noise(kinetics: AbstractKinetics, time: Scalar, state: State, acting: Constant) -> LocalNoise:
     edits = acting.edits
     force, jacobian = with_jacobian(lambda x: kinetics.vector_field(time, x, acting), state)
-    fluctuates = kinetics.material() & ~edits.hold
+    ruled = isinstance(kinetics, RuleSystem)
+    fluctuates = (jnp.ones(state.size, bool) if ruled else kinetics.material()) & ~edits.hold
     among = fluctuates[:, None] & fluctuates[None, :]
     changes = jnp.asarray(kinetics.stoichiometry(), state.dtype)
     rates = kinetics.propensities(time, jnp.where(edits.hold, edits.level, state), acting)
+    if ruled:
+        # A rate below 0 is no propensity, and has no noise that could be told.
+        rates = jnp.where(rates >= 0, rates, jnp.nan)
     noise = (changes * rates[None, :]) @ changes.T + jnp.diag(edits.drive)
     return LocalNoise(force, jnp.where(among, jacobian, 0.0), jnp.where(among, noise, 0.0), fluctuates)
 

@@ -32,6 +32,7 @@ from pinnsim.parameter import resolve
 from pinnsim.perturbation import Constant, Perturbation
 from pinnsim.shapes import Scalar, State
 from pinnsim.simulate.result import Outcome
+from pinnsim.simulate.switches import refuse_events
 from pinnsim.simulate.totals import reachable
 
 
@@ -59,6 +60,7 @@ def steady_state(
     **Returns** `SteadyState`; `outcome` is `NOT_SETTLED` (and the state NaN) when no certified steady state was found.
     """
     kinetics = resolve(kinetics)
+    refuse_events(kinetics, "the search for a steady state")
     guess = kinetics.default_state() if guess is None else guess
     at = jnp.asarray(time, guess.dtype)
     acting = perturbation.acting(at)

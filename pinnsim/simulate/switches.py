@@ -1,4 +1,5 @@
-"""Switches that a model has of its own: conditions on the time alone, at which its right-hand side jumps.
+"""Switches that a model has of its own: conditions on the time alone, at which its right-hand side jumps; and whether
+it has events, which most methods would pass over.
 
 A step that straddles a jump loses its order, and one that is long enough never sees a pulse. Solvers already end steps
 at the starts and stops of perturbations, so a model's own switches are given to them as phases that do nothing.
@@ -9,10 +10,28 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from pinnsim.dynamics.events import Events
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.rules import RuleSystem
+from pinnsim.errors import PinnsimError
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
+
+
+def events_of(kinetics: AbstractKinetics) -> Events | None:
+    """The events of a model that has any."""
+    return kinetics.events if isinstance(kinetics, RuleSystem) else None
+
+
+def refuse_events(kinetics: AbstractKinetics, what: str) -> None:
+    """Raises `E_USAGE` for a model with events, which would be passed over."""
+    events = events_of(kinetics)
+    if events is not None:
+        raise PinnsimError.of(
+            "E_USAGE",
+            f"The model has {len(events.names)} events (first: '{events.names[0]}'), which {what} would pass over; use "
+            "simulate(model, times, method=ODE()) or solve_many, or take the events out of the file.",
+        )
 
 
 def with_own_switches(kinetics: AbstractKinetics, perturbations: Perturbation) -> Perturbation:

@@ -37,6 +37,7 @@ from pinnsim.simulate.recorded import Common, How, Own, Recorded, recorded
 from pinnsim.simulate.reverse import Cotangents, reversed_over
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
+from pinnsim.simulate.switches import refuse_events
 from pinnsim.tree import replaced
 
 REMEMBERED = 128  # most states that are kept for the way back; longer solutions are walked twice
@@ -106,6 +107,7 @@ def solve_together(
     way = way_of(kinetics, times, perturbation, states, method, own=numbers) if way is None else way
     kinetics, span = resolve(kinetics), jnp.asarray(times, states.dtype)
     check_lanes(kinetics, states, numbers)
+    refuse_events(kinetics, "solve_together")
     if way is Way.ONE_BY_ONE:
         return _one_by_one(kinetics, span, perturbation, states, method, numbers)
     if doses_move is None:
