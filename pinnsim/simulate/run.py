@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.learned_rate import as_written
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
@@ -110,13 +111,13 @@ def simulate(
     with Problems() as problems:
         moments = _read_times(times, problems)
         lanes = _read_treatments(given, problems)
-        usual = AsWritten() if isinstance(cell.kinetics, RuleSystem) else AtRest()
+        usual = AsWritten() if isinstance(as_written(cell.kinetics), RuleSystem) else AtRest()
         rules = list(initial) if isinstance(initial, Sequence) else [initial or usual] * len(given)
         _check_rules(cell, rules, len(given), problems)
         _check_size(cell, method, len(given), cells, moments.size, memory_limit, problems)
         if isinstance(method, AbstractSampler) and key is None:
             problems.add("E_USAGE", "Sampled cells need random numbers: give key=jax.random.key(0), or another.")
-        if isinstance(method, LinearNoise) and isinstance(cell.kinetics, RuleSystem):
+        if isinstance(method, LinearNoise) and isinstance(as_written(cell.kinetics), RuleSystem):
             problems.add(
                 "E_USAGE",
                 "A model of reactions and rules has rates of either sign, for which there is no linear noise; write it "

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.learned_rate import as_written
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
@@ -17,6 +18,7 @@ from pinnsim.perturbation import Perturbation
 
 def with_own_switches(kinetics: AbstractKinetics, perturbations: Perturbation) -> Perturbation:
     """The same perturbations, (lane, phase), with an idle phase for each of the model's own switches."""
+    kinetics = as_written(kinetics)
     if not isinstance(kinetics, RuleSystem) or not kinetics.switching:
         return perturbations
     idle = Perturbation.none(kinetics.table, len(kinetics.switching))
