@@ -56,7 +56,8 @@ print({name: float(value) for name, value in model.constants.items()})
 treatments = {"usual feed": "none", "much for 3 h": "drive(S)=2@3:6", "some for 6 h": "drive(S)=1@3:9"}
 held_out = "drive(S)=1.5@2:8"
 times, sd = np.linspace(0.0, 24.0, 25), 0.05
-runs = simulate(truth, times, [*treatments.values(), held_out]).raise_failures()
+every = [*treatments.values(), held_out]
+runs = simulate(truth, times, every).raise_failures()
 noise = np.random.default_rng(0).normal(0.0, sd, runs.states.shape)
 readings = np.maximum(np.asarray(runs.states) + noise, 0.0)
 data = pinnsim.Dataset.build(
@@ -90,9 +91,9 @@ corrected = learned_rate(model, "uptake", ["S"], key=jax.random.key(0), width=4)
 plain = fit_kinetics(model, data, free, sd=sd, most=steps, progress=False)
 learned = fit_kinetics(corrected, data, free, sd=sd, most=steps, progress=False)
 
-lawful = np.asarray(simulate(model, times, list(treatments.values())).states)
+lawful = np.asarray(simulate(model, times, every).states)
 control = pinnsim.Dataset.build(
-    np.maximum(lawful + noise[:3], 0.0)[:, None],
+    np.maximum(lawful + noise, 0.0)[:3, None],
     times,
     model.table.species,
     tuple(treatments),
@@ -159,8 +160,8 @@ plt.show()
 # %%
 truth_there = np.asarray(runs.states[3])
 predicted = {
-    "with learned rate": simulate(learned.kinetics, times, held_out).states[0],
-    "fitted textbook law": simulate(plain.kinetics, times, held_out).states[0],
+    "with learned rate": simulate(learned.kinetics, times, every).states[3],
+    "fitted textbook law": simulate(plain.kinetics, times, every).states[3],
     "mean of the fitted cultures": readings[:3].mean(axis=0),
     "first sample for ever": np.broadcast_to(readings[3, 0], truth_there.shape),
 }

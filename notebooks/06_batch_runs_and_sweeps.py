@@ -45,7 +45,6 @@ low = FromState([0.10102, 9.89898])  # resting where u is low and v is high
 doses = np.linspace(0.25, 3.0, 12)
 times = np.linspace(0.0, 40.0, 81)
 batch = simulate(toggle, times, [f"drive(u)={dose:g}@5:10" for dose in doses], initial=low).raise_failures()
-weak, strong = doses[:4], doses[-4:]
 courses = {f"{doses[k]:g}": np.asarray(batch.states[k]) for k in (1, 3, 5, 7, 9, 11)}
 axes = plot.course_panels(
     times,
@@ -107,7 +106,7 @@ file = folder / "sweep.toml"
 file.write_text(tomli_w.dumps(campaign.model_dump(mode="json", exclude_unset=True)))
 command = [sys.executable, "-m", "pinnsim", "sweep", "run", str(file), "--out", str(folder / "killed"), "--chunk", "16"]
 victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-while victim.poll() is None and not list((folder / "killed").glob("end/c/1*")):
+while victim.poll() is None and not list((folder / "killed").glob("**/end/1.*")):
     time.sleep(0.02)
 victim.kill()
 victim.wait()

@@ -16,12 +16,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
-from pinnsim.parameter import Frozen, Parameter, frozen, interval
+from pinnsim.parameter import Parameter, frozen, interval
 from pinnsim.perturbation import Acting, Constant, Edits
 from pinnsim.shapes import Rates, Scalar, State
 from pinnsim.table import Table
@@ -32,28 +32,20 @@ _FEWEST_TYPICAL = 1e-12
 class LearnedRate(AbstractKinetics):
     """Kinetics with a learned factor on one rate; build it with `learned_rate`.
 
-    **Arguments:** `kinetics`: the model as it is; `gate` in [0, 1]; `bound`: largest correction in natural logarithm at
-    gate 1; `typical`: (seen,), amounts that inputs are measured in; `network`: inputs -> (); `column`: which reaction;
-    `seen`: positions of the species that it sees.
+    **Arguments:** `table`, `time_unit`: names and unit of the model; `kinetics`: the model as it is; `gate` in [0, 1];
+    `bound`: largest correction in natural logarithm at gate 1; `typical`: (seen,), amounts that inputs are measured in;
+    `network`: inputs -> (); `column`: which reaction; `seen`: positions of the species that it sees.
     """
 
+    table: Table = eqx.field(static=True)
+    time_unit: str = eqx.field(static=True)
     kinetics: AbstractKinetics
     gate: Parameter
     bound: Parameter
-    typical: Frozen | Float[Array, " seen"]
+    typical: Parameter
     network: eqx.nn.MLP
     column: int = eqx.field(static=True)
     seen: tuple[int, ...] = eqx.field(static=True)
-
-    @property
-    def table(self) -> Table:  # type: ignore[override]
-        """Names of the model as it is."""
-        return self.kinetics.table
-
-    @property
-    def time_unit(self) -> str:  # type: ignore[override]
-        """Unit of the model as it is."""
-        return self.kinetics.time_unit
 
     def log_factor(self, state: State) -> Scalar:
         """What the network adds to the logarithm of the rate at this state, (species,). The model is resolved."""
@@ -135,6 +127,8 @@ def learned_rate(
         lambda n: (n.layers[-1].weight, n.layers[-1].bias), network, replace_fn=lambda leaf: jnp.zeros_like(leaf)
     )
     return LearnedRate(
+        table,
+        kinetics.time_unit,
         kinetics,
         interval(gate, 0.0, 1.0),
         frozen(bound),

@@ -63,10 +63,10 @@ class KineticFit:
     """A fitted kinetic model.
 
     **Arguments:** `kinetics`: the model, for `simulate`; `table`: a row per free constant (`value`, `low`, `high`,
-    `prior`, `narrowed`: posterior over prior width, of the logarithm); `gate`: of the learned rate, NaN without one, and
-    `gate_before`; `learned`: root mean square of the logarithm of the learned factor at the measured times; `misfit`:
-    root mean square of residuals in standard deviations, near 1 where the model suits the data; `evidence`: see above,
-    nats, to be compared between fits of the same data only; `steps`, `converged`, `interrupted`.
+    `prior`, `narrowed`: posterior over prior width, of the logarithm); `gate`: of the learned rate, NaN without one,
+    and `gate_before`; `learned`: root mean square of the logarithm of the learned factor at the measured times;
+    `misfit`: root mean square of residuals in standard deviations, near 1 where the model suits the data; `evidence`:
+    see above, nats, to be compared between fits of the same data only; `steps`, `converged`, `interrupted`.
     """
 
     kinetics: AbstractKinetics
@@ -280,6 +280,7 @@ def _residuals(parameters: Free, given: _Given) -> Array:
 def _learned(parameters: Free, given: _Given) -> Array:
     """Root mean square of the learned log factor where the data are."""
     model = resolve(_moved(parameters, given))
+    assert isinstance(model, LearnedRate)
     states, _ = _courses(model, given)
     logs = jax.vmap(jax.vmap(model.log_factor))(states)
     counted = jnp.any(given.mask, axis=2)

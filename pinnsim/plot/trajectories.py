@@ -49,8 +49,8 @@ def fit_panels(
     **Arguments:** `dataset`: with its replicates (not averaged); `condition`: the one shown; `times`: (time,), in the
     data set's unit; `model`: (member, time, gene) readings for all the data set's genes, or (time, gene);
     `genes`: those shown (default: the 12 that change most); `baselines`: name -> (time, gene), at `times`; `label`:
-    what the model did ("fitted", "predicted from the first sample"); `quantity`, `unit`: what readings are, and in which
-    unit (default: that of the scale).
+    what the model did ("fitted", "predicted from the first sample"); `quantity`, `unit`: what readings are, and
+    in which unit (default: that of the scale).
 
     **Returns** one axes per gene. **Raises** `E_GENE_UNKNOWN`, `E_CONDITION_UNKNOWN`, `E_DATA_SHAPE`.
     """
