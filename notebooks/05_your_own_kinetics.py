@@ -86,7 +86,7 @@ from pinnsim.dynamics.learned_rate import learned_rate
 from pinnsim.fit import fit_kinetics
 
 free = {"Vmax": 0.7, "Km": 0.7, "k": 0.5}
-steps = 8 if small else 80
+steps = 8 if small else 200
 corrected = learned_rate(model, "uptake", ["S"], key=jax.random.key(0), width=4)
 plain = fit_kinetics(model, data, free, sd=sd, most=steps, progress=False)
 learned = fit_kinetics(corrected, data, free, sd=sd, most=steps, progress=False)
@@ -139,16 +139,15 @@ pd.DataFrame(
 # law down where S is high. Beyond the amounts that the data held (grey), nothing is known, and the band says so.
 
 # %%
-draws = learned.sample(jax.random.key(1), 5 if small else 60)
 axes = plot.rate_law(
-    {"true law": truth, "fitted textbook law": plain.kinetics, "with learned rate": draws},
+    {"true law": truth, "fitted textbook law": plain.kinetics, "with learned rate": learned},
     "uptake",
     "S",
     np.linspace(0.0, 6.0, 61),
     seen=(float(readings[:3, :, 0].min()), float(readings[:3, :, 0].max())),
     unit="mmol/l",
     time_unit="h",
-    title="Uptake: the law that was believed, and what was learned",
+    title="Uptake: the believed law, and what was learned",
     simulated=True,
 )
 plt.show()
@@ -186,9 +185,10 @@ pd.Series(errors, name="error (mmol/l, root mean square)").sort_values().round(3
 
 # %% [markdown]
 # **When not to trust this.** A learned rate fits what the data show, also what is wrong with them. It says nothing of
-# amounts that were not measured, and constants of a law that is corrected mean less (compare the intervals of `Vmax`
-# below). Read the gate and the evidence before the curve; if the curve looks like a known law, write that law down and
-# fit it: it will need fewer numbers. What SBML may contain is in `docs/sbml.md`.
+# amounts that were not measured, and constants of a law that is corrected mean less: compare the intervals of `Vmax`
+# below (*narrowed* is the width of an interval over that of its prior). Read the gate and the evidence before the
+# curve; if the curve looks like a known law, write that law down and fit it: it will need fewer numbers. What SBML
+# may contain is in `docs/sbml.md`.
 
 # %%
 pd.concat({"law alone": plain.table, "with learned rate": learned.table}).round(3)

@@ -12,7 +12,7 @@ by which the model with a learned rate is compared with the one without: that is
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float
+from jaxtyping import Array, ArrayLike, Float
 from scipy.stats import norm
 from tqdm import tqdm
 
@@ -35,7 +35,7 @@ from pinnsim.parameter import is_parameter, resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE, Outcome
 from pinnsim.simulate.solve import solve
-from pinnsim.tree import lane, named_shapes, path_name, replaced
+from pinnsim.tree import named_shapes, path_name, replaced
 from pinnsim.units import known_time_unit
 
 _FAILED = 1e3  # standard deviations that a reading of a culture counts as that could not be solved
@@ -88,14 +88,19 @@ class KineticFit:
             told += f", gate {self.gate_before:.2f} -> {self.gate:.2f}, learned factor {np.exp(self.learned):.2f} (rms)"
         return told + ("" if self.converged else f", not converged in {self.steps} steps")
 
-    def sample(self, key: Array, members: int) -> list[AbstractKinetics]:
-        """Models drawn from the normal posterior."""
-        root = np.linalg.cholesky(self._found.covariance)
-        white = np.asarray(jax.random.normal(key, (members, len(self._found.vector))))
-        drawn = jnp.asarray(self._found.vector + white @ root.T)
+    def rate(
+        self, reaction: str, species: str, amounts: ArrayLike, level: float = 0.9
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The rate of a reaction against the amount of a species, everything else as the model starts: lowest, fitted
+        and highest, each (amount,), from the normal posterior of its logarithm."""
         back = ravel_pytree(self._found.parameters)[1]
-        models = eqx.filter_vmap(lambda vector: resolve(_moved(back(vector), self._given)))(drawn)
-        return [lane(models, k) for k in range(members)]
+        across = jnp.asarray(amounts, dtype=float)
+        value, spread = _log_rates(
+            jnp.asarray(self._found.vector), jnp.asarray(self._found.covariance), back, self._given, across,
+            self.kinetics.table.require("reactions", reaction), self.kinetics.table.require("species", species),
+        )  # fmt: skip
+        reach = float(norm.ppf(0.5 + 0.5 * level))
+        return tuple(np.exp(np.asarray(value + k * reach * spread)) for k in (-1, 0, 1))  # type: ignore[return-value]
 
 
 def fit_kinetics(
@@ -285,6 +290,23 @@ def _learned(parameters: Free, given: _Given) -> Array:
     logs = jax.vmap(jax.vmap(model.log_factor))(states)
     counted = jnp.any(given.mask, axis=2)
     return jnp.sqrt(jnp.sum(jnp.where(counted, logs**2, 0.0)) / jnp.maximum(jnp.sum(counted), 1))
+
+
+@eqx.filter_jit
+def _log_rates(
+    vector: Array, covariance: Array, back: Callable, given: _Given, amounts: Array, column: int, row: int
+) -> tuple[Array, Array]:
+    """Logarithm of a rate at each amount of one species, and its standard deviation to first order."""
+    none = Perturbation.none(given.model.table)
+
+    def logs(free: Array) -> Array:
+        model = resolve(_moved(back(free), given))
+        states = jnp.tile(model.default_state(), (amounts.shape[0], 1)).at[:, row].set(amounts)
+        rates = jax.vmap(lambda state: model.propensities(jnp.zeros(()), state, none)[column])(states)
+        return jnp.log(jnp.maximum(rates, jnp.finfo(rates.dtype).tiny))
+
+    slopes = jax.jacfwd(logs)(vector)
+    return logs(vector), jnp.sqrt(jnp.maximum(jnp.einsum("ap,pq,aq->a", slopes, covariance, slopes), 0.0))
 
 
 def _table(names: dict[str, str], given: _Given, found: Minimum, level: float) -> pd.DataFrame:

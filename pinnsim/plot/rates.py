@@ -1,6 +1,6 @@
 """Rate laws as pictures: how fast one reaction runs as one species grows, by several models of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,14 @@ from numpy.typing import ArrayLike
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.errors import PinnsimError
+from pinnsim.fit import KineticFit
 from pinnsim.perturbation import Perturbation
 from pinnsim.plot.style import CYCLE, DASHES, PALE, new_axes, styled, titled, with_unit
 
 
 @styled
 def rate_law(
-    models: Mapping[str, AbstractKinetics | Sequence[AbstractKinetics]],
+    models: Mapping[str, AbstractKinetics | KineticFit],
     reaction: str,
     species: str,
     amounts: ArrayLike,
@@ -31,28 +32,26 @@ def rate_law(
 ) -> Axes:
     """The rate of one reaction against the amount of one species, everything else as the model starts.
 
-    **Arguments:** `models`: name -> one model, a line; or draws of a posterior, whose middle share `level` is a band
-    about their median; `reaction`, `species`: names that all of them have; `amounts`: (amount,); `seen`: lowest and
-    highest amount that the data held, shaded outside; `unit`: of amounts; `time_unit` (default: that of the first
-    model).
+    **Arguments:** `models`: name -> a model, or a fit, with its interval of this `level` as a band; `reaction`,
+    `species`: names that all of them have; `amounts`: (amount,); `seen`: lowest and highest amount that the data held,
+    shaded outside; `unit`: of amounts; `time_unit`: default that of the first model.
 
     **Raises** `E_DATA_EMPTY` without models, `E_PERTURB_GENE` for unknown names.
     """
     if not models:
         raise PinnsimError.of("E_DATA_EMPTY", "There is no model, so there is no rate to draw.")
     across = np.asarray(amounts, dtype=float)
-    ax = new_axes(ax, (5.4, 3.6))
+    ax = new_axes(ax, (6.4, 4.2))
     told = time_unit
     for k, (name, given) in enumerate(models.items()):
-        members = [given] if isinstance(given, AbstractKinetics) else list(given)
-        told = told or members[0].time_unit
-        rates = np.stack([_rates(one, reaction, species, across) for one in members])
         color, dash = CYCLE[k % len(CYCLE)], ("-", *DASHES)[k % (1 + len(DASHES))]
-        if len(members) > 1:
-            low, high = np.quantile(rates, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+        if isinstance(given, KineticFit):
+            low, rates, high = given.rate(reaction, species, across, level)
             ax.fill_between(across, low, high, color=color, alpha=0.2, linewidth=0)
-            name = f"{name}, {level:.0%} of {len(members)} draws"
-        ax.plot(across, np.median(rates, axis=0), color=color, linestyle=dash, label=name)
+            name, told = f"{name}, with its {level:.0%} interval", told or given.kinetics.time_unit
+        else:
+            rates, told = _rates(given, reaction, species, across), told or given.time_unit
+        ax.plot(across, rates, color=color, linestyle=dash, label=name)
     if seen is not None:
         for left, right in ((across.min(), seen[0]), (seen[1], across.max())):
             if right > left:
@@ -63,7 +62,7 @@ def rate_law(
     ax.set_xlabel(with_unit(species, unit))
     ax.set_ylabel(with_unit(f"rate of {reaction}", f"{unit}/{told}" if told else unit))
     ax.set_title(titled(f"How fast {reaction} runs" if title is None else title, simulated))
-    ax.legend(loc="best")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return ax
 
 
