@@ -1,5 +1,7 @@
 """Data sets: what is read is what was written, and every bad table is refused with its code, all problems at once."""
 
+from importlib.resources import files
+
 import numpy as np
 import pandas as pd
 import pytest

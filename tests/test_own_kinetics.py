@@ -52,7 +52,7 @@ def test_a_correction_begins_at_one_and_changes_one_rate_only(corrected) -> None
     assert np.log(factor) == pytest.approx(float(after.log_factor(state)), rel=1e-9)
     # dx/dt = S v still, so mass only leaves by the loss; and nothing is made of nothing.
     slope = after.vector_field(zero, state, none)
-    np.testing.assert_allclose(slope, after.stoichiometry() @ rates, rtol=1e-12)
+    np.testing.assert_allclose(slope, np.asarray(after.stoichiometry(), float) @ np.asarray(rates), rtol=1e-12)
     assert float(slope.sum()) == pytest.approx(-float(rates[1]), rel=1e-12)
     empty = after.propensities(zero, jnp.zeros(2), none)
     np.testing.assert_array_equal(empty, 0.0)

@@ -289,7 +289,7 @@ def _learned(parameters: Free, given: _Given) -> Array:
     states, _ = _courses(model, given)
     logs = jax.vmap(jax.vmap(model.log_factor))(states)
     counted = jnp.any(given.mask, axis=2)
-    return jnp.sqrt(jnp.sum(jnp.where(counted, logs**2, 0.0)) / jnp.maximum(jnp.sum(counted), 1))
+    return jnp.sqrt(jnp.sum(jnp.where(counted, logs**2, 0.0)) / jnp.sum(jnp.where(counted, 1.0, 0.0)))
 
 
 @eqx.filter_jit
