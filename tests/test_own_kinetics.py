@@ -115,7 +115,8 @@ def test_a_learned_rate_is_found_where_the_law_lacks_something(fits) -> None:
     assert learned.evidence > plain.evidence + 100.0
     amounts = np.linspace(0.3, 4.0, 12)
     low, value, high = learned.rate("turn", "A", amounts)
-    np.testing.assert_allclose(value, 0.8 * amounts / (1 + amounts / 2), rtol=0.06)
+    # To what an error of 0.03 leaves open, most where little is left.
+    np.testing.assert_allclose(value, 0.8 * amounts / (1 + amounts / 2), rtol=0.1)
     assert (low < value).all()
     assert (value < high).all()
     # What is not touched is found as it is.
