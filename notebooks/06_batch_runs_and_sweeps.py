@@ -61,7 +61,8 @@ plt.show()
 #
 # ## 2. A campaign is a specification and a folder
 # Which doses, given for how long, flip the switch? What varies makes a grid; what is kept of every point is named.
-# The same can be a TOML file (`pinnsim sweep init sweep.toml`).
+# `A1` is the valley where v is high, `A2` the one where u is. The same can be a TOML file
+# (`pinnsim sweep init sweep.toml`).
 
 # %%
 from pinnsim.campaign import resume, run
@@ -82,6 +83,7 @@ report = run(campaign, folder / "whole")
 print(report.counts)
 store = Store(folder / "whole")
 axes = plot.sweep_map(store.to_xarray())
+axes[0].set_xlabel("dose: drive of u (amount/h)")
 plt.show()
 
 # %% [markdown]
