@@ -4,6 +4,7 @@
 #   VENV=.venv  DIST=dist  WORKERS=2             where things go; parallel test processes
 #   PYTEST="-m 'not slow' tests/test_network.py" further arguments of pytest
 #   DEMO="--smoke --out FOLDER"                  arguments of `pinnsim demo`
+#   NOTEBOOKS="03 05"                            which ones `make notebooks-full` writes (default: all)
 
 VENV ?= .venv
 WORKERS ?= 2
@@ -21,7 +22,7 @@ FIND_312 = for python in python3.12 $(PYENV_ROOT)/versions/3.12*/bin/python3.12;
     $$python -c '$(USABLE)' >/dev/null 2>&1 && echo $$python && break; done
 
 # Two test processes on two cores: one thread each for linear algebra and for XLA. Tests are many small programs that run
-# once, so compiling them is most of the work: XLA's optimiser stays off (the demo and the notebooks run with it).
+# once, so compiling them is most of the work: XLA's optimiser stays off, also for notebooks at their small size.
 # NPROC is the size of XLA's pool of threads. With two, one program (experiments/melanoma.py) stood still for ever in 9 of
 # 18 runs under various settings (jaxlib 0.10.2: all threads wait for work); with one, or pinned to a core, in none of 12.
 ONE_THREAD := --xla_cpu_multi_thread_eigen=false
@@ -30,7 +31,7 @@ QUICK = --xla_backend_optimization_level=0 $(shell $(BIN)/python -c '$(OLDER)')
 FOR_TESTS = NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-312 lint format notebooks docs dist clean
+.PHONY: help demo test test-312 lint format notebooks notebooks-full docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -57,7 +58,10 @@ format: $(VENV)/.dev  ## rewrite files in the house style
 	$(BIN)/ruff format
 
 notebooks: $(VENV)/.dev  ## execute the notebooks at their small size
-	PINNSIM_SMOKE=1 $(BIN)/python -m pytest --nbmake --nbmake-timeout=900 notebooks
+	PINNSIM_SMOKE=1 $(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --nbmake --nbmake-timeout=900 notebooks
+
+notebooks-full: $(VENV)/.dev  ## execute the notebooks' scripts at full size and write their .ipynb files (NOTEBOOKS="03 05")
+	$(BIN)/python .ci/execute_notebooks.py $(NOTEBOOKS)
 
 docs: $(VENV)/.docs  ## build the documentation into build/docs, warnings as errors, and check every link
 	$(BIN)/python -m sphinx --builder html --conf-dir docs --fail-on-warning --keep-going --nitpicky --quiet \

@@ -1,10 +1,12 @@
 """Data sets: what is read is what was written, and every bad table is refused with its code, all problems at once."""
 
+from importlib.resources import files
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from pinnsim.data import Dataset, carbon_shift, load, read_tidy, read_wide
+from pinnsim.data import Dataset, carbon_shift, load, myoblasts, read_tidy, read_wide
 from pinnsim.errors import PinnsimError, PinnsimWarning
 
 
@@ -187,3 +189,15 @@ def test_an_array_data_set_needs_increasing_times():
     )
     assert "E_TIME_ORDER" in found
     assert "6" in text
+
+
+def test_embedded_myoblasts():
+    cells = myoblasts()
+    assert cells.there.sum(axis=2).tolist() == [[69, 74, 79, 49]]
+    assert cells.times.tolist() == [[0.0, 24.0, 48.0, 72.0]]
+    assert len(cells.genes) == 56
+    assert cells.time_unit == "h"
+    assert not cells.simulated
+    mean = cells.values[0, :, :, 0, cells.genes.index("MYOG")].sum(axis=1) / cells.there[0].sum(axis=1)
+    assert mean[2] > 2 * mean[0]  # myogenin comes with differentiation
+    assert (files("pinnsim.data") / "embedded" / "hsmm_myoblast" / "NOTICE.md").is_file()

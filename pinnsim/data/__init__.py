@@ -6,6 +6,7 @@ from pinnsim.data.carbon_shift import NAME, carbon_shift
 from pinnsim.data.cells import read_anndata
 from pinnsim.data.changing import Changing, changing
 from pinnsim.data.dataset import Dataset
+from pinnsim.data.myoblasts import myoblasts
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.data.tables import read_tidy, read_wide
 from pinnsim.errors import PinnsimError, did_you_mean
@@ -19,6 +20,7 @@ __all__ = [
     "carbon_shift",
     "changing",
     "load",
+    "myoblasts",
     "read_anndata",
     "read_tidy",
     "read_wide",

@@ -29,6 +29,7 @@ from pinnsim.fit.moments import (
     predicted_moments,
 )
 from pinnsim.fit.nuts import nuts
+from pinnsim.fit.own_kinetics import KineticFit, fit_kinetics
 from pinnsim.fit.plan import FitPlan
 from pinnsim.fit.population import (
     AbstractBegin,
@@ -72,6 +73,7 @@ __all__ = [
     "FitPlan",
     "FitResult",
     "Intrinsic",
+    "KineticFit",
     "LandscapeFit",
     "Laplace",
     "LogNormalBegin",
@@ -103,6 +105,7 @@ __all__ = [
     "fit",
     "fit_data",
     "fit_groups",
+    "fit_kinetics",
     "fit_landscape",
     "landscape_misfit",
     "fit_moments",

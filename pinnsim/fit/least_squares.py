@@ -85,7 +85,7 @@ def least_squares(
         bar.update(done)
 
     def value_of(point: np.ndarray) -> float:
-        r = np.asarray(_values(residuals, back(jnp.asarray(point)), squares.given))
+        r = np.asarray(values(residuals, back(jnp.asarray(point)), squares.given))
         return float(0.5 * (r @ r) + 0.5 * (precision * (point - centre) ** 2).sum())
 
     interrupted, finite, value = False, True, value_of(theta)
@@ -139,7 +139,8 @@ def _resume(path: Path, identity: dict[str, str]) -> tuple[np.ndarray, float, in
 
 
 @eqx.filter_jit
-def _values(residuals: Callable[[T, Any], Array], parameters: T, given: Any) -> Array:
+def values(residuals: Callable[[T, Any], Array], parameters: T, given: Any) -> Array:
+    """r, (residual,)."""
     return residuals(parameters, given)
 
 

@@ -15,6 +15,7 @@ from pinnsim.plot.marks import Mark
 from pinnsim.plot.perturbations import knockout_heatmap
 from pinnsim.plot.phase import plane_portrait
 from pinnsim.plot.populations import course_panels, population_panels
+from pinnsim.plot.rates import rate_law
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
 from pinnsim.plot.screen import ranked_intervals, synergy_map
@@ -53,6 +54,7 @@ __all__ = [
     "rank_histograms",
     "ranked_bars",
     "ranked_intervals",
+    "rate_law",
     "reprogramming_panels",
     "save",
     "score_bars",

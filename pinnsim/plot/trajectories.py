@@ -41,6 +41,7 @@ def fit_panels(
     baselines: Mapping[str, ArrayLike] | None = None,
     label: str = "model",
     title: str | None = None,
+    quantity: str = "expression",
     unit: str | None = None,
 ) -> list[Axes]:
     """Small multiples, one per gene: every replicate, their mean, the model's ensemble, baselines dashed.
@@ -48,7 +49,8 @@ def fit_panels(
     **Arguments:** `dataset`: with its replicates (not averaged); `condition`: the one shown; `times`: (time,), in the
     data set's unit; `model`: (member, time, gene) readings for all the data set's genes, or (time, gene);
     `genes`: those shown (default: the 12 that change most); `baselines`: name -> (time, gene), at `times`; `label`:
-    what the model did ("fitted", "predicted from the first sample"); `unit`: of readings (default: the scale).
+    what the model did ("fitted", "predicted from the first sample"); `quantity`, `unit`: what readings are, and
+    in which unit (default: that of the scale).
 
     **Returns** one axes per gene. **Raises** `E_GENE_UNKNOWN`, `E_CONDITION_UNKNOWN`, `E_DATA_SHAPE`.
     """
@@ -83,7 +85,7 @@ def fit_panels(
     for k, ax in enumerate(axes.flat):
         ax.set_visible(k < len(shown))
         if k % columns == 0:
-            ax.set_ylabel(with_unit("expression", _UNITS[dataset.scale] if unit is None else unit))
+            ax.set_ylabel(with_unit(quantity, _UNITS[dataset.scale] if unit is None else unit))
         if len(shown) - columns <= k < len(shown):
             ax.set_xlabel(with_unit("time", _time_unit(dataset)))
             ax.tick_params(labelbottom=True)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.learned_rate import as_written
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
@@ -112,7 +113,7 @@ def simulate(
     with Problems() as problems:
         moments = _read_times(times, problems)
         lanes = _read_treatments(given, problems)
-        usual = AsWritten() if isinstance(cell.kinetics, RuleSystem) else AtRest()
+        usual = AsWritten() if isinstance(as_written(cell.kinetics), RuleSystem) else AtRest()
         rules = list(initial) if isinstance(initial, Sequence) else [initial or usual] * len(given)
         _check_rules(cell, rules, len(given), problems)
         _check_size(cell, method, len(given), cells, moments.size, memory_limit, problems)
@@ -124,6 +125,13 @@ def simulate(
             _collect(partial(refuse_events, cell.kinetics, type(method).__name__), problems)
         if isinstance(method, SSA) and isinstance(cell.kinetics, RuleSystem):
             _collect(partial(jumps_of, cell.kinetics), problems)
+        written = as_written(cell.kinetics)
+        if written is not cell.kinetics and isinstance(written, RuleSystem) and not isinstance(method, ODE):
+            problems.add(
+                "E_USAGE",
+                "A model of reactions and rules with a learned rate is solved by ODE() only: its rates may have either "
+                "sign; write it as a reaction system, one reaction per direction, for jumps and noise.",
+            )
         for treatment in dict.fromkeys(lanes):
             _collect(partial(treatment.check, cell.table), problems)
             if moments.ndim == 1 and moments.size > 1 and np.isfinite(moments).all():

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from pinnsim.dynamics.events import Events
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.learned_rate import as_written
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError
 from pinnsim.parameter import resolve
@@ -36,6 +37,7 @@ def refuse_events(kinetics: AbstractKinetics, what: str) -> None:
 
 def with_own_switches(kinetics: AbstractKinetics, perturbations: Perturbation) -> Perturbation:
     """The same perturbations, (lane, phase), with an idle phase for each of the model's own switches."""
+    kinetics = as_written(kinetics)
     if not isinstance(kinetics, RuleSystem) or not kinetics.switching:
         return perturbations
     idle = Perturbation.none(kinetics.table, len(kinetics.switching))

@@ -13,6 +13,7 @@ Source: https://distributed.dask.org/en/stable/resilience.html
 import contextlib
 import functools
 import importlib.util
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -130,7 +131,7 @@ def _local(workers: int, patience: float | int) -> Any:
 
     # One thread each: a worker is one compiled program. No dashboard: nothing listens beyond this machine. No limit of
     # memory: at a share of one, Dask holds workers back without end. What kills a worker comes back at once: how often
-    # it is tried again is the campaign's own rule.
+    # it is tried again is the campaign's own rule, and so is what is said of it.
     try:
         with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
             return distributed.LocalCluster(
@@ -140,6 +141,7 @@ def _local(workers: int, patience: float | int) -> Any:
                 dashboard_address=None,
                 memory_limit=None,
                 death_timeout=patience,
+                silence_logs=logging.ERROR,
             )
     except (OSError, RuntimeError, TimeoutError) as error:
         raise PinnsimError.of(
