@@ -58,7 +58,7 @@ def coverage_panel(
             linewidths=0.6,
             zorder=3,
         )
-    ax.set_yticks(range(len(shown)), [str(row["condition"])[:28] for row in shown])
+    ax.set_yticks(range(len(shown)), [str(row["condition"])[:28] for row in shown], parse_math=False)
     ax.set_ylim(len(shown) - 0.4, -0.6)
     ax.set_xlabel(with_unit("time", time_unit))
     ax.set_ylabel("condition")

@@ -27,7 +27,7 @@ def history_panels(course: pd.DataFrame, *, simulated: bool = False) -> list[Axe
     stages = list(dict.fromkeys(table["stage"]))
     last = table[table["stage"] == stages[-1]]
     best = last.sort_values(["step", "objective"], ascending=[False, True], kind="stable")["start"].iloc[0]
-    left, right = axes = new_panels(1, 2, (8.0, 3.6))[0]
+    left, right = axes = new_panels(1, 2, (8.4, 3.9))[0]
     for k, stage in enumerate(stages):
         here = table[table["stage"] == stage]
         lowest, colour = float(here["objective"].min()), CYCLE[k % len(CYCLE)]
@@ -54,8 +54,10 @@ def history_panels(course: pd.DataFrame, *, simulated: bool = False) -> list[Axe
     for k, name in enumerate(named):
         colour = INK if name == "data" else CYCLE[(k - 1) % len(CYCLE)]
         style = ("-", *DASHES)[k % (1 + len(DASHES))]
-        right.plot(own["step"], own[name], "o", markersize=2.0, color=colour)
-        right.plot(own["step"], own[name], color=colour, linestyle=style, label=name)
+        for number, stage in enumerate(stages):
+            one, label = own[own["stage"] == stage], name if number == 0 else None
+            right.plot(one["step"], one[name], "o", markersize=2.0, color=colour)
+            right.plot(one["step"], one[name], color=colour, linestyle=style, label=label)
     right.set_yscale("symlog", linthresh=1.0)
     right.set_ylabel("term (nats)")
     right.set_title("Terms of the best start")
@@ -63,5 +65,5 @@ def history_panels(course: pd.DataFrame, *, simulated: bool = False) -> list[Axe
         ax.set_xlabel("optimisation step")
         ax.set_xlim(left=0)
         if ax.get_legend_handles_labels()[0]:
-            ax.legend(loc="upper right")
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return [left, right]

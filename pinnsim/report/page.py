@@ -64,6 +64,15 @@ class Report:
         """Paragraphs, separated by blank lines."""
         return self._add(*(f"<p>{escaped(part)}</p>" for part in text.split("\n\n") if part.strip()))
 
+    def summary(self, sentences: Iterable[str]) -> Report:
+        """What a reader in a hurry should know, before all sections."""
+        here = self._sections
+        self._sections = [("In brief", [])]
+        self.verdicts(sentences)
+        brief = self._sections if self._sections[0][1] else []
+        self._sections = [here[0], *brief, *here[1:]]
+        return self
+
     def absent(self, text: str, command: str = "") -> Report:
         """What the run did not produce, and the command that would."""
         how = f" To have it: <code>{escaped(command)}</code>" if command else ""
