@@ -10,6 +10,7 @@ import importlib.util
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ const named = e => { const by = (e.getAttribute('aria-labelledby') || '').split(
 const all = what => [...document.querySelectorAll(what)];
 const box = e => { const r = e.getBoundingClientRect();
   return [r.left + scrollX, r.top + scrollY, r.right + scrollX, r.bottom + scrollY]; };
-const meet = (a, b) => Math.min(a[2], b[2]) - Math.max(a[0], b[0]) > 1 && Math.min(a[3], b[3]) - Math.max(a[1], b[1]) > 1;
+const meet = (a, b) =>
+  Math.min(a[2], b[2]) - Math.max(a[0], b[0]) > 1 && Math.min(a[3], b[3]) - Math.max(a[1], b[1]) > 1;
 const overlaps = []; let boxes = 0;
 for (const groups of [all('body > header, body > nav, main > section, body > footer'),
                       ...all('header, section, footer').map(e => [...e.children])]) {
@@ -129,7 +131,13 @@ def browser() -> Iterator[Any]:
         options.binary_location = str(shutil.which("chromium"))
         flags = (
             *("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-dev-shm-usage"),
-            *("disable-component-update", "disable-sync", "no-first-run", "hide-scrollbars", f"user-data-dir={profile}"),
+            *(
+                "disable-component-update",
+                "disable-sync",
+                "no-first-run",
+                "hide-scrollbars",
+                f"user-data-dir={profile}",
+            ),
         )
         for flag in flags:
             options.add_argument(f"--{flag}")
@@ -160,7 +168,9 @@ def look(driver: Any, path: Path, *, dark: bool = True, pictures: Path | None = 
         for scheme in ("light", "dark") if dark else ("light",):
             media = [{"name": "prefers-color-scheme", "value": scheme}]
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+            driver.get("about:blank")
             driver.get(address)
+            _wait(driver)
             views[width, scheme] = driver.execute_script(MEASURE.replace("LEAST", str(LEAST_CONTRAST)))
             if pictures is not None:
                 _screenshot(driver, pictures / f"{path.stem}_{width}_{scheme}.png")
@@ -172,6 +182,13 @@ def look(driver: Any, path: Path, *, dark: bool = True, pictures: Path | None = 
             requests.append(event["params"]["request"]["url"])
     foreign = [url for url in requests if not url.startswith("data:") and url.partition("#")[0] != address]
     return Seen(console, foreign, views)
+
+
+def _wait(driver: Any, longest: float = 60.0) -> None:
+    """Until all of the page is there, which a busy machine may take its time for."""
+    began = time.monotonic()
+    while driver.execute_script("return document.readyState") != "complete" and time.monotonic() < began + longest:
+        time.sleep(0.05)
 
 
 def _screenshot(driver: Any, path: Path) -> None:

@@ -12,7 +12,7 @@ from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
 if TYPE_CHECKING:
-    from pinnsim.fit import Cultures, Fitted, FitResult, Laplace
+    from pinnsim.fit import Cultures, FitResult, Fitted, Laplace
     from pinnsim.model import CellModel, ModelPrior
     from pinnsim.project import Project
 

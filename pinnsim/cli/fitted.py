@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 _EDGES = 15  # edges that the page lists
 _RATES = 1500  # rates that it lists
-_GENES = 3000  # genes that it lists
 _AGAIN = "run 'pinnsim fit' again for it"
 
 
@@ -35,23 +34,14 @@ def tell_fit(page: "Report", path: Path) -> Told:
 
 
 def _data(page: "Report", data: dict[str, Any]) -> None:
-    from pinnsim.report import coverage_panel, coverage_table
+    from pinnsim.report import add_coverage
 
     page.section("Data and coverage").text(f"{data['description'].splitlines()[0]}.")
     if "coverage" not in data:
         page.absent(f"This fit is of an older version, which kept no coverage; {_AGAIN}.")
         return
-    unit = data["time_unit"]
-    page.table(
-        coverage_table(data["coverage"], data["conditions"], unit),
-        f"What was measured of {data['genes']} genes, by condition; a reading is one gene in one sample.",
-    )
-    shown = len(data["coverage"])
-    page.figure(
-        coverage_panel(data["coverage"], unit, simulated=data["simulated"]),
-        "Samples in time, by condition: the larger a point, the more cultures; the lighter, the more genes were read.",
-        f"Times of the samples of {shown} conditions, from {data['times'][0]:g} to {data['times'][1]:g} {unit}.",
-    )
+    unit, simulated = data["time_unit"], data["simulated"]
+    add_coverage(page, data["coverage"], data["conditions"], genes=data["genes"], time_unit=unit, simulated=simulated)
 
 
 def _model(page: "Report", found: dict[str, Any]) -> None:
@@ -69,60 +59,38 @@ def _model(page: "Report", found: dict[str, Any]) -> None:
 
 def _genes(page: "Report", found: dict[str, Any], folder: Path) -> list[str]:
     """The fit of the worst, the median and the best genes, and a score of each."""
-    from pinnsim.report import fit_scores, gene_panels, shown_genes, summary_of
+    from pinnsim.report import add_genes
 
     if not (folder / FITTED).is_file():
         page.absent(f"This fit is of an older version, which kept no intervals of fitted readings; {_AGAIN}.")
         for picture in sorted(folder.glob("fit_*.png")):
             page.picture(picture, f"Measured and fitted courses: {picture.stem.removeprefix('fit_')}.")
         return []
-    data, fitted = found["data"], _read_fitted(folder / FITTED)
-    scores = fit_scores(fitted)
-    sentences = summary_of(scores)
-    page.part("Gene by gene").text(" ".join(sentences))
-    made = found.get("intervals", {})
-    source = "draws from the posterior" if made.get("from") == "posterior" else "kept starts: too narrow by themselves"
-    unit = "" if data["scale"] == "linear" else data["scale"]
-    for kind, genes in shown_genes(scores).items():
-        title = "All genes" if kind == "all" else f"The {len(genes)} genes of the {kind} fit"
-        if kind == "median":
-            title = f"{len(genes)} genes around the median fit"
-        page.figure(
-            gene_panels(
-                fitted, genes, time_unit=data["time_unit"], unit=unit, title=title, simulated=data["simulated"]
-            ),
-            f"{title}: readings (points), fitted courses (lines), and the 90 % interval of a reading (bands), from the "
-            f"measurement's error and {made.get('members', 0)} {source}.",
-            f"{title}, measured and fitted over time: {', '.join(genes)}.",
-        )
-    shown = scores.head(_GENES)
-    shown = shown.assign(inside=[f"{100 * share:.0f} %" if share == share else "" for share in shown["inside"]])
-    more = f" The {_GENES} worst of {len(scores)}; all readings: {FITTED}." if len(scores) > _GENES else ""
-    page.table(
-        shown.rename(columns={"RMSE": f"RMSE ({data['scale']})", "inside": "inside 90 % interval"}),
-        "Every gene, worst first. RMSE of no change: were each culture to stay as its first sample; skill: the reduction "
-        f"of RMSE against that.{more}",
+    data, made = found["data"], found.get("intervals", {})
+    source = (
+        "draws from the posterior" if made.get("from") == "posterior" else "kept start(s): too narrow by themselves"
     )
-    return sentences[:1]
+    return add_genes(
+        page,
+        _read_fitted(folder / FITTED),
+        f"the measurement's error and {made.get('members', 0)} {source}",
+        time_unit=data["time_unit"],
+        scale=data["scale"],
+        simulated=data["simulated"],
+    )
 
 
 def _training(page: "Report", found: dict[str, Any], folder: Path) -> None:
     import pandas as pd
 
-    from pinnsim.report import history_panels
+    from pinnsim.report import add_course
 
     page.section("Training")
     kept = pd.DataFrame({"kept start": range(1, len(found["objective"]) + 1), "objective": found["objective"]})
     page.table(kept.assign(**found["terms"]), "Objective of the kept starts and its named terms, nats, best first.")
     course = pd.read_csv(folder / COURSE) if (folder / COURSE).is_file() else pd.DataFrame()
     if len(course):
-        page.figure(
-            history_panels(course, simulated=found["data"]["simulated"]),
-            "Left: the objective of every start over steps, above the lowest of its stage (stages measure different "
-            "things, so that their values do not compare). Right: the terms of the best start; data is what the prior's "
-            "terms leave of the objective.",
-            "Objective of every start and terms of the best one over optimisation steps.",
-        )
+        add_course(page, course, simulated=found["data"]["simulated"])
     else:
         page.absent(f"The course of the objective was not kept; {_AGAIN}.")
     if (folder / STARTS).is_file():
@@ -144,7 +112,7 @@ def _certainty(page: "Report", folder: Path) -> list[str]:
         page.picture(folder / "half_lives.png", "Fitted half-lives beside the prior that each gene got.")
     if not (folder / RATES).is_file():
         page.absent(
-            "Whether the data identify the rates was not computed: the fit ran with --no-uncertainty, or was interrupted.",
+            "Whether the data identify the rates was not computed (--no-uncertainty, or interrupted).",
             f"pinnsim fit project.toml --out {folder}",
         )
         return []
@@ -174,14 +142,16 @@ def _certainty(page: "Report", folder: Path) -> list[str]:
         f"{some}, best known first; width is posterior over prior. In full: {RATES}.",
     )
     counts = rates["verdict"].value_counts()
-    told = ", ".join(f"{counts[name]} {name}" for name in ("identified", "in part", "prior echo", "at bound") if name in counts)
+    told = ", ".join(
+        f"{counts[name]} {name}" for name in ("identified", "in part", "prior echo", "at bound") if name in counts
+    )
     return [f"Of {len(rates)} parameters: {told}."]
 
 
 def _network(page: "Report", data: dict[str, Any], folder: Path) -> None:
     import pandas as pd
 
-    from pinnsim.report import network_panel
+    from pinnsim.report import add_network
 
     page.section("Network")
     if (folder / EDGES).is_file():
@@ -204,13 +174,7 @@ def _network(page: "Report", data: dict[str, Any], folder: Path) -> None:
     if not len(edges):
         page.absent("The model has no edge: every gene is on its own.")
         return
-    page.figure(
-        network_panel(edges, simulated=data["simulated"]),
-        f"Regulators (left) and their targets (right): {what}. Blue, solid, arrow: activates; red, dashed, bar: "
-        "represses. The wider, the stronger.",
-        f"Network of {len(edges)} edges, of which the clearest are drawn: "
-        + ", ".join(f"{s} to {t}" for s, t in edges[["source", "target"]].head(5).itertuples(index=False)),
-    )
+    add_network(page, edges, what, simulated=data["simulated"])
     if shown is not None:
         page.table(shown, text)
 

@@ -85,6 +85,7 @@ def project_copy(project: "Project", source: Path, folder: Path) -> str:
 def describe_data(project: "Project") -> dict[str, Any]:
     """What a report says about the data: citation, digest, size, caveats."""
     from pinnsim.data.carbon_shift import CAVEATS, NAME
+    from pinnsim.report import coverage_of
 
     dataset = project.dataset
     return {
@@ -98,29 +99,8 @@ def describe_data(project: "Project") -> dict[str, Any]:
         "time_unit": dataset.time_unit,
         "scale": dataset.scale,
         "genes": len(dataset.genes),
-        "coverage": _coverage(project.measured),
+        "coverage": coverage_of(project.measured),
     }
-
-
-def _coverage(measured: "Dataset") -> list[dict[str, Any]]:
-    """By condition: its replicates, times, and the share of genes read at each time, over all replicates."""
-    import numpy as np
-
-    rows = []
-    for c, condition in enumerate(measured.conditions):
-        length = int(measured.length[c])
-        seen = np.asarray(measured.mask)[c, :, :length]
-        rows.append(
-            {
-                "condition": condition,
-                "replicates": int(seen.any(axis=(1, 2)).sum()),
-                "times": measured.times[c, :length].tolist(),
-                "cultures": seen.any(axis=2).sum(axis=0).tolist(),
-                "genes": seen.any(axis=0).mean(axis=1).tolist(),
-                "readings": int(seen.sum()),
-            }
-        )
-    return rows
 
 
 def span(dataset: "Dataset") -> tuple[float, float]:

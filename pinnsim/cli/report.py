@@ -104,7 +104,8 @@ def gather(folder: Path) -> "Report":
             tell_push,
             "Push",
             "The cell was not pushed.",
-            f'pinnsim push {model} -t "GENE*1" --doses 0,0.5 --durations 10:60:10 --settle 300 --out {quoted}/push.zarr',
+            f'pinnsim push {model} -t "GENE*1" --doses 0,0.5 --durations 10:60:10 --settle 300 '
+            f"--out {quoted}/push.zarr",
         ),
         (
             simulations,
@@ -116,7 +117,7 @@ def gather(folder: Path) -> "Report":
     ]
     if not any(paths for paths, *_ in parts):
         message = (
-            f"'{folder}' holds nothing that fit, score, landscape, screen, push or simulate wrote ({SUMMARY}, {SCORES}, "
+            f"'{folder}' holds nothing that fit, score, simulate and others wrote ({SUMMARY}, {SCORES}, "
             "*.zarr, *.nc, ...)."
         )
         raise PinnsimError.of("E_DATA_EMPTY", message)

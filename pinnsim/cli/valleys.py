@@ -58,7 +58,7 @@ def tell_landscape(page: "Report", path: Path) -> Told:
     page.table(shown.head(_ROWS), caption + ("" if len(table) <= _ROWS else f" The first {_ROWS}; all: {path.name}."))
     picture = path.with_suffix(".png")
     if picture.is_file():
-        page.picture(picture, "Flow, nullclines and fixed points in a plane of two species; all others at rest for the two.")
+        page.picture(picture, "Flow, nullclines, fixed points in a plane of two species.")
     elif len(species) > 1 and len(states):
         span = np.sort(np.argsort(-np.ptp(states, axis=0), kind="stable")[:2])
         page.figure(

@@ -57,7 +57,9 @@ class Course:
                 tables.append(pd.DataFrame({**head, **values}))
             before += rows[-1]["step"] if rows else 0
         columns = ["stage", "step", "group", "start", "objective", "data", *PARTS]
-        return pd.concat(tables, ignore_index=True).reindex(columns=columns) if tables else pd.DataFrame(columns=columns)
+        return (
+            pd.concat(tables, ignore_index=True).reindex(columns=columns) if tables else pd.DataFrame(columns=columns)
+        )
 
 
 @eqx.filter_jit

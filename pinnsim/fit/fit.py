@@ -174,7 +174,7 @@ def run_stage_safely(
 ) -> tuple[Progress | None, bool]:
     """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
     chunk was done), and whether it was interrupted. `part` is that of `run_stage`; `told`, what else a checkpoint must
-    agree in; `say`, what the bar shows of a chunk; `course`, where its objectives are noted."""
+    agree in; `say`, what the bar shows of a chunk; `course`, its notes."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
     identity = {"plan": plan.model_dump_json(), "problem": digest(lanes), **(told or {})}
     latest, done, before = None, 0, "[]"
@@ -205,8 +205,8 @@ def run_stage_safely(
 
 
 def _resume(path: Path, lanes: Lanes, identity: dict[str, str]) -> tuple[Progress, int, str]:
-    """Progress, steps done and notes of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for another
-    one's."""
+    """Progress, steps done and notes of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for
+    another one's."""
     progress, meta = load_tree(path, begin_stage(lanes))
     differing = [name for name, value in identity.items() if meta.get(name) != value]
     if differing:

@@ -7,16 +7,36 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from pinnsim.data import Dataset
 from pinnsim.plot.style import INK, new_axes, styled, titled, with_unit
 
 MOST = 30  # conditions of a picture
 
 
+def coverage_of(measured: Dataset) -> list[dict[str, Any]]:
+    """By condition: its `replicates`, `times`, how many `cultures` were sampled and the share of `genes` read at each
+    time, and the number of `readings`."""
+    rows = []
+    for c, condition in enumerate(measured.conditions):
+        length = int(measured.length[c])
+        seen = np.asarray(measured.mask)[c, :, :length]
+        rows.append(
+            {
+                "condition": condition,
+                "replicates": int(seen.any(axis=(1, 2)).sum()),
+                "times": measured.times[c, :length].tolist(),
+                "cultures": seen.any(axis=2).sum(axis=0).tolist(),
+                "genes": seen.any(axis=0).mean(axis=1).tolist(),
+                "readings": int(seen.sum()),
+            }
+        )
+    return rows
+
+
 def coverage_table(rows: Sequence[Mapping[str, Any]], treatments: Mapping[str, str], time_unit: str) -> pd.DataFrame:
     """A row per condition: treatment, replicates, times, readings and the share of what could have been read.
 
-    **Arguments:** `rows`: of each condition `condition`, `replicates`, `times`, `genes` (share of genes read at each
-    time), `readings`; `treatments`: by condition.
+    **Arguments:** `rows`: of `coverage_of`; `treatments`: by condition.
     """
     return pd.DataFrame(
         [
@@ -38,7 +58,7 @@ def coverage_table(rows: Sequence[Mapping[str, Any]], treatments: Mapping[str, s
 def coverage_panel(
     rows: Sequence[Mapping[str, Any]], time_unit: str, *, simulated: bool = False, ax: Axes | None = None
 ) -> Axes:
-    """Samples in time, a line per condition (the first 30): the area of a point tells how many cultures were sampled, its
+    """Samples in time, a line per condition (the first 30): a point's area tells how many cultures were sampled, its
     filling which share of genes was read."""
     shown = rows[:MOST]
     ax = new_axes(ax, (7.2, 1.3 + 0.3 * len(shown)))

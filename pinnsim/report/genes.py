@@ -20,8 +20,8 @@ _MARKERS = "osD^vP"
 
 
 def fit_scores(fitted: pd.DataFrame) -> pd.DataFrame:
-    """A row per gene, worst first: `gene`, `readings`, `RMSE`, `RMSE of no change`, `skill`, `inside` (share of readings
-    inside their interval), `worst in` (the condition with the largest error).
+    """A row per gene, worst first: `gene`, `readings`, `RMSE`, `RMSE of no change`, `skill`, `inside` (share of
+    readings inside their interval), `worst in` (the condition with the largest error).
 
     **Arguments:** `fitted`: as `fit.fitted_courses` tables it. **Raises** `E_DATA_EMPTY` where no reading counts.
     """
@@ -53,7 +53,11 @@ def fit_scores(fitted: pd.DataFrame) -> pd.DataFrame:
         }
     )
     scores["worst in"] = pd.Series(worst)
-    return scores.rename_axis("gene").reset_index().sort_values("RMSE", ascending=False, kind="stable", na_position="first")
+    return (
+        scores.rename_axis("gene")
+        .reset_index()
+        .sort_values("RMSE", ascending=False, kind="stable", na_position="first")
+    )
 
 
 def shown_genes(scores: pd.DataFrame, each: int = 4) -> dict[str, list[str]]:
@@ -125,7 +129,9 @@ def summary_of(scores: pd.DataFrame) -> list[str]:
         f"{skilled} of {len(scores)} genes are fitted better than by no change; RMSE: median {middle:.3g}, worst "
         f"{worst['RMSE']:.3g} ({worst['gene']})."
     ]
-    inside = float((scores["inside"] * scores["readings"]).sum() / scores.loc[scores["inside"].notna(), "readings"].sum())
+    inside = float(
+        (scores["inside"] * scores["readings"]).sum() / scores.loc[scores["inside"].notna(), "readings"].sum()
+    )
     if math.isfinite(inside):
         told.append(
             f"90 % intervals hold {inside:.1%} of the fitted readings. They were fitted: this is no coverage of "

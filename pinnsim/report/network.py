@@ -1,4 +1,4 @@
-"""A signed network as a picture that stays legible: its clearest edges, regulators on the left, targets on the right."""
+"""A signed network as a picture that stays legible: its clearest edges, regulators left, targets right."""
 
 from collections.abc import Sequence
 

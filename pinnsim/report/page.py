@@ -175,7 +175,7 @@ class Report:
                 "<main>",
                 *body,
                 "</main>",
-                f"<footer><p>Written by pinnsim {versions()['pinnsim']}. This file holds everything it shows.</p></footer>",
+                f"<footer><p>Written by pinnsim {versions()['pinnsim']}. This file holds all it shows.</p></footer>",
                 "</body>",
                 "</html>",
                 "",
