@@ -83,7 +83,7 @@ def study(plan: dict[str, Any], folder: Path) -> Path:
 
 def demonstration(plan: dict[str, Any], folder: Path) -> Path:
     """The report of the demonstration."""
-    command("demo", "--out", folder, "--no-progress", *(["--smoke"] if plan["demo"] == "smoke" else []))
+    command("demo", "--out", folder, *(["--smoke"] if plan["demo"] == "smoke" else []))
     return folder / "report.html"
 
 

@@ -200,7 +200,7 @@ def _prior_edges(folder: Path) -> "pd.DataFrame":
 def _origins(found: dict[str, Any], folder: Path) -> dict[str, Any]:
     """What else makes a fit repeatable."""
     plan, manifest = found["plan"], folder / MODEL / "manifest.json"
-    steps = {name: plan[name] for name in plan if name.endswith("_steps") and plan[name]}
+    steps = {name: plan[name] for name in plan if name.endswith("_steps") and name != "max_steps" and plan[name]}
     facts = {
         "project": found["project"],
         "plan_of_the_fit": ", ".join(

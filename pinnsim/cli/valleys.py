@@ -63,7 +63,7 @@ def tell_landscape(page: "Report", path: Path) -> Told:
         span = np.sort(np.argsort(-np.ptp(states, axis=0), kind="stable")[:2])
         page.figure(
             _plane(states[:, span], [species[k] for k in span], table["stability"].tolist(), table["point"].tolist()),
-            f"The fixed points in the plane of the two species in which they differ most. For the flow as well: pinnsim "
+            f"The fixed points in the plane of the two species in which they differ most. For the flow too: pinnsim "
             f"landscape MODEL --picture {picture.name}.",
             f"Fixed points in the plane of {species[span[0]]} and {species[span[1]]}.",
         )

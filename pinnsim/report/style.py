@@ -38,11 +38,11 @@ a { color: var(--accent); }
 .scroll { margin: 1.2rem 0; }
 .tall { max-height: 26rem; overflow-y: auto; border: 1px solid var(--line); border-radius: .3rem; padding: 0 .7rem; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); }
-table { border-collapse: collapse; font-size: .86rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: max-content; font-size: .86rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .4rem 0; }
 caption span { display: block; position: sticky; left: 0; width: min(46rem, 100vw - 4rem); }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
-  overflow-wrap: normal; max-width: 26rem; }
+  overflow-wrap: break-word; max-width: 20rem; }
 thead th { border-bottom: 2px solid var(--line); vertical-align: bottom; }
 tbody th { font-weight: 400; }
 tr.strong > * { font-weight: 700; }
@@ -63,5 +63,5 @@ footer { margin-top: 3rem; padding-top: .9rem; border-top: 1px solid var(--line)
   body { max-width: none; padding: 0; font-size: 10pt; } nav, .skip { display: none; } h2, h3 { break-after: avoid; }
   figure, tr, li { break-inside: avoid; } .scroll, .picture { overflow: visible; }
   .tall { max-height: none; border: 0; padding: 0; } .tall thead th { position: static; }
-  img { max-width: 100%; } table { font-size: 7.5pt; } }
+  img { max-width: 100%; } table { font-size: 7.5pt; width: auto; } }
 """
