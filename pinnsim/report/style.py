@@ -38,7 +38,8 @@ a { color: var(--accent); }
 .scroll { margin: 1.2rem 0; }
 .tall { max-height: 26rem; overflow-y: auto; border: 1px solid var(--line); border-radius: .3rem; padding: 0 .7rem; }
 .tall thead th { position: sticky; top: 0; background: var(--paper); }
-table { border-collapse: collapse; width: max-content; font-size: .86rem; line-height: 1.35; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: max-content; font-size: .86rem; line-height: 1.35;
+  font-variant-numeric: tabular-nums; }
 caption { text-align: left; color: var(--soft); padding: .4rem 0; }
 caption span { display: block; position: sticky; left: 0; width: min(46rem, 100vw - 4rem); }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
