@@ -20,9 +20,10 @@ from rich.console import Console
 
 from pinnsim import shelf
 from pinnsim.data.carbon_shift import CAVEATS
-from pinnsim.fit import Evaluation, cross_condition, cultures
+from pinnsim.fit import Evaluation, cross_condition, cultures, fitted_courses
 from pinnsim.fit.effects import with_effects_at_rest
 from pinnsim.fit.evaluate import ALL, REAL
+from pinnsim.fit.identify import edge_strengths
 from pinnsim.formats.bundle import save_model
 from pinnsim.formats.simulation import save_simulation
 from pinnsim.judge import coverage, judge
@@ -41,7 +42,7 @@ from pinnsim.plot import (
     score_bars,
 )
 from pinnsim.project import Project, ScorePlan, load_project
-from pinnsim.report import Report
+from pinnsim.report import Report, add_course, add_coverage, add_genes, add_network, coverage_of
 from pinnsim.score import ScoreTable
 from pinnsim.simulate import AtRest, FromSample, Simulation, simulate
 from pinnsim.treatment import Treatment
@@ -67,6 +68,7 @@ class Demo:
     progress: bool
     report: Report
     starts: int
+    told: list[str] = dataclasses.field(default_factory=list)
 
     def show(self, picture: Axes | list[Axes], name: str, caption: str) -> None:
         """Saves a picture and puts it into the report."""
@@ -89,7 +91,12 @@ def run_demo(out: Path, smoke: bool = False, progress: bool = True) -> None:
     courses = _courses(demo, models)
     _pulse(demo, courses)
     _landscape(demo, models, courses)
-    demo.report.provenance(data=demo.project.dataset.source, caveats=CAVEATS, digest=demo.project.dataset.digest())
+    demo.report.provenance(
+        data=demo.project.dataset.source,
+        caveats=CAVEATS,
+        digest=demo.project.dataset.digest(),
+        seeds=[demo.project.config.fit.seed],
+    ).summary([*table.verdicts[:2], *demo.told])
     demo.report.write(out / "report.html")
     spent = time.time() - began
     scores = {**table.to_dict(), "seconds": round(spent, 1), "smoke": smoke}
@@ -127,6 +134,10 @@ def _begin(out: Path, smoke: bool, progress: bool) -> Demo:
         report.section("Smoke run").text(
             "Tiny fits: this report shows that everything works; its numbers mean nothing."
         )
+    treatments = dict(zip(project.dataset.conditions, map(str, project.dataset.treatments), strict=True))
+    report.section("Data and coverage").text(f"{project.measured.describe().splitlines()[0]}.")
+    size, unit = len(project.dataset.genes), project.dataset.time_unit
+    add_coverage(report, coverage_of(project.measured), treatments, genes=size, time_unit=unit)
     return demo
 
 
@@ -213,11 +224,34 @@ def _fitted(demo: Demo, evaluation: Evaluation) -> CellModel:
         time_unit="min",
     )
     demo.show(picture, "half_lives", "mRNA half-lives: fitted values against the prior that each gene got.")
+    _fit_in_detail(demo, evaluation, models)
     by_source = project.prior.report().groupby("source", as_index=False)
     demo.report.table(
         by_source.agg(genes=("gene", "count"), half_life_min=("half_life", "median")), "Which prior the genes got."
     )
     return models
+
+
+def _fit_in_detail(demo: Demo, evaluation: Evaluation, models: CellModel) -> None:
+    """Every gene's fit, the course of the objective, and the network with its fitted strengths."""
+    project, report, table = demo.project, demo.report, models.table
+    data = cultures(project.dataset, table, substeps=project.config.fit.substeps)
+    fitted = fitted_courses(models, data, project.dataset, project.config.fit)
+    source = f"the measurement's error and {fitted.members} kept start(s): too narrow by themselves"
+    demo.told += add_genes(report, fitted.table, source, time_unit="min", scale="log2")
+    course = evaluation.fits.course
+    report.part("Training")
+    add_course(report, course[course["group"] == evaluation.problems.index((ALL, 0))])
+    strength = np.asarray(edge_strengths(resolve(lane(models, 0)).kinetics.promoter, len(table.edges)))
+    names = [edge.partition("->") for edge in table.edges]
+    order = np.argsort(-np.abs(strength), kind="stable")
+    edges = {"source": [names[k][0] for k in order], "target": [names[k][2] for k in order]}
+    report.part("Network")
+    add_network(report, pd.DataFrame({**edges, "strength": strength[order]}), "fitted strengths, strongest first")
+    report.absent(
+        "Which rates the data identify was not computed, to keep the demonstration short.",
+        "pinnsim fit project.toml --out fitted",
+    )
 
 
 def _knockouts(demo: Demo, models: CellModel) -> None:

@@ -66,7 +66,7 @@ def result(prior, data) -> FitResult:
 
 
 def same(a: FitResult, b: FitResult) -> bool:
-    return digest(a.models) == digest(b.models) and a.table.equals(b.table)
+    return digest(a.models) == digest(b.models) and a.table.equals(b.table) and a.course.equals(b.course)
 
 
 def log_error(model, truth) -> float:
@@ -141,6 +141,19 @@ def test_starts_are_drawn_from_the_prior(prior, key) -> None:
     np.testing.assert_allclose(decay.mean(axis=0), 0, atol=0.08)
     # What is fixed stays.
     assert all((k.synthesis.raw == prior.center.kinetics.synthesis.raw).all() for k in drawn[:5])
+
+
+def test_the_course_has_every_chunk_and_adds_up(result: FitResult) -> None:
+    """Every lane's best objective after every chunk, and its parts; the last is what the table of starts tells."""
+    course = result.course
+    told = course[["stage", "step"]].drop_duplicates().to_numpy().tolist()
+    assert told == [["collocation", s] for s in (10, 20, 25)] + [["trajectories", s] for s in (35, 40)]
+    parts = course[["data", "kinetics", "network", "hidden", "observation", "residual"]].sum(axis=1)
+    np.testing.assert_allclose(parts, course["objective"], rtol=1e-9)
+    for _, one in course.groupby(["stage", "start"]):
+        assert (np.diff(one["objective"]) <= 0).all()
+    last = course[course["step"] == 40].sort_values("start")["objective"]
+    np.testing.assert_allclose(last, result.table.sort_values("start")["after trajectories"])
 
 
 Chunks = list[tuple[str, int]]

@@ -12,14 +12,16 @@ from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
 if TYPE_CHECKING:
-    from pinnsim.fit import Cultures, FitResult
+    from pinnsim.fit import Cultures, FitResult, Fitted, Laplace
     from pinnsim.model import CellModel, ModelPrior
     from pinnsim.project import Project
 
 MODEL, SUMMARY, STARTS, PRIOR, PROJECT = "model", "fit.json", "fit.csv", "prior.csv", "project.toml"
 RATES, EDGES, PROPOSED = "rates.csv", "edges.csv", "proposed_edges.csv"
+COURSE, FITTED = "course.csv", "fitted.csv"
 _CHECKPOINT = "checkpoint"
 _MOST_PICTURES = 6
+_DRAWS = 24  # of the posterior, for intervals of fitted courses
 
 
 def fit(
@@ -40,8 +42,9 @@ def fit(
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
     every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv; with an
     attention residual also what it made of each), unlisted edges that the data ask for (proposed_edges.csv), the terms
-    of the objective (fit.json), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far;
-    the same command goes on where it stopped.
+    of the objective (fit.json) and its course over steps (course.csv), measured and fitted readings with intervals
+    (fitted.csv), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far; the same command
+    goes on where it stopped.
 
     \b
     Examples:
@@ -93,7 +96,7 @@ def fit(
     start()
     project = read_project(config, starts=starts, seed=seed)
     check_folder(out)
-    from pinnsim.fit import cultures
+    from pinnsim.fit import cultures, fitted_courses
     from pinnsim.fit.effects import with_effects_at_rest
     from pinnsim.formats.bundle import save_model
     from pinnsim.model import build
@@ -104,17 +107,24 @@ def fit(
     result = _fitted(prior, project, out / _CHECKPOINT, restart, progress)
     models = result.ensemble()
     data = cultures(project.dataset, prior.center.table, substeps=project.config.fit.substeps)
-    sure = _certainty(result, prior, data, project, progress) if uncertainty and not result.interrupted else {}
+    wanted = uncertainty and not result.interrupted
+    sure, posterior = _certainty(result, prior, data, project, progress) if wanted else ({}, None)
+    draws = None if posterior is None else _drawn(posterior, project.config.fit.seed)
     if project.config.model.inputs:
         models = with_effects_at_rest(models, prior, data)
+        draws = None if draws is None else with_effects_at_rest(draws, prior, data)
+    fitted = fitted_courses(models, data, project.dataset, project.config.fit, draws=draws)
     summary = _summary(project, result, models, config)
+    summary["intervals"] = {"from": "members" if draws is None else "posterior", "members": fitted.members}
     files: dict[str, bytes | str] = {
         SUMMARY: to_json(summary),
         STARTS: result.table.to_csv(index=False),
         PRIOR: project.prior.report().to_csv(index=False),
         PROJECT: project_copy(project, config, out),
+        COURSE: result.course.to_csv(index=False, float_format="%.8g"),
+        FITTED: fitted.table.to_csv(index=False, float_format="%.6g"),
         **sure,
-        **_pictures(project, models),
+        **_pictures(project, models, fitted),
     }
     notes = {name: summary["data"][name] for name in ("source", "conditions", "times", "simulated")}
     save_model(
@@ -154,8 +164,8 @@ def _fitted(prior: "ModelPrior", project: "Project", checkpoint: Path, restart: 
 
 def _certainty(
     result: "FitResult", prior: "ModelPrior", data: "Cultures", project: "Project", progress: bool
-) -> dict[str, str]:
-    """Tables of rates and edges of the best start, and on screen how many of them the data identify."""
+) -> "tuple[dict[str, str], Laplace | None]":
+    """Tables of rates and edges of the best start, on screen how many of them the data identify, and the posterior."""
     from pinnsim.fit import attention_table, edge_table, laplace, propose_edges, rate_table, verdict_counts
 
     try:
@@ -163,14 +173,14 @@ def _certainty(
         asked = propose_edges(result.best(), prior, data, project.config.fit) if project.network.edges else None
     except KeyboardInterrupt:
         typer.echo(f"Interrupted: the fit is kept, without {RATES}, {EDGES} and {PROPOSED}.", err=True)
-        return {}
+        return {}, None
     rates = rate_table(posterior)
     counts = verdict_counts(rates)
     show_table("What the data identify (90 % intervals: rates.csv)", tuple(counts.columns), counts.to_numpy().tolist())
     typer.echo(f"The data determine {posterior.determined:.0f} of {len(rates)} free numbers; the rest is prior.")
     files = {RATES: rates.to_csv(index=False)}
     if asked is None:
-        return files
+        return files, posterior
     typer.echo(
         f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}."
     )
@@ -178,7 +188,13 @@ def _certainty(
     if project.config.model.residual.kind == "attention":
         attended = attention_table(result.best(), data, project.config.fit).drop(columns="sign")
         edges = edges.merge(attended, on=["source", "target"], how="left", validate="one_to_one")
-    return files | {EDGES: edges.to_csv(index=False), PROPOSED: asked.to_csv(index=False)}
+    return files | {EDGES: edges.to_csv(index=False), PROPOSED: asked.to_csv(index=False)}, posterior
+
+
+def _drawn(posterior: "Laplace", seed: int) -> "CellModel":
+    import jax
+
+    return posterior.sample(jax.random.key(seed), _DRAWS)
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:
@@ -211,20 +227,18 @@ def _summary(project: "Project", result: "FitResult", models: "CellModel", confi
     }
 
 
-def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]:
+def _pictures(project: "Project", models: "CellModel", fitted: "Fitted") -> dict[str, bytes | str]:
     """The fitted courses of each condition, and half-lives beside their priors."""
     import numpy as np
 
-    from pinnsim.fit import cultures, predict_cultures
+    from pinnsim.fit.cultures import measured_cultures
     from pinnsim.parameter import resolve
     from pinnsim.plot import fit_panels, prior_posterior
     from pinnsim.prior import half_life
     from pinnsim.report import png_bytes
 
-    dataset, plan = project.dataset, project.config.fit
-    data = cultures(dataset, models.table, substeps=plan.substeps)
-    readings = predict_cultures(models, data, plan)
-    owner = np.array([name.rpartition("/")[0] for name in data.names])
+    dataset, readings = project.dataset, fitted.courses
+    owner = np.array([dataset.conditions[c] for c, _ in measured_cultures(dataset)])
     files: dict[str, bytes | str] = {}
     for number, condition in enumerate(dataset.conditions[:_MOST_PICTURES]):
         of = np.flatnonzero(owner == condition)
@@ -240,10 +254,9 @@ def _pictures(project: "Project", models: "CellModel") -> dict[str, bytes | str]
         )
         files[f"fit_{_file_name(condition)}.png"] = png_bytes(picture)
     rate = project.prior.rate
-    fitted = half_life(np.asarray(resolve(models).kinetics.decay))
     half_lives = prior_posterior(
         dataset.genes,
-        fitted,
+        half_life(np.asarray(resolve(models).kinetics.decay)),
         half_life(np.asarray(rate.median)),
         np.asarray(rate.log_sd),
         time_unit=project.config.model.time_unit,

@@ -85,6 +85,7 @@ def project_copy(project: "Project", source: Path, folder: Path) -> str:
 def describe_data(project: "Project") -> dict[str, Any]:
     """What a report says about the data: citation, digest, size, caveats."""
     from pinnsim.data.carbon_shift import CAVEATS, NAME
+    from pinnsim.report import coverage_of
 
     dataset = project.dataset
     return {
@@ -96,6 +97,9 @@ def describe_data(project: "Project") -> dict[str, Any]:
         "conditions": {name: str(t) for name, t in zip(dataset.conditions, dataset.treatments, strict=True)},
         "times": list(span(dataset)),
         "time_unit": dataset.time_unit,
+        "scale": dataset.scale,
+        "genes": len(dataset.genes),
+        "coverage": coverage_of(project.measured),
     }
 
 

@@ -110,8 +110,8 @@ def learned_rate(
         if isinstance(written, RuleSystem) and written.events is not None:
             problems.add(
                 "E_USAGE",
-                f"The model has {len(written.events.names)} events (first: '{written.events.names[0]}'), which cannot be "
-                "run with a learned rate yet; take them out of the file, or write them as treatments.",
+                f"The model has {len(written.events.names)} events (first: '{written.events.names[0]}'), which are not "
+                "run with a learned rate; take them out of the file, or write them as treatments.",
             )
         if reaction not in table.reactions:
             near = did_you_mean(reaction, table.reactions)

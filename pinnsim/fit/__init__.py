@@ -13,6 +13,7 @@ from pinnsim.fit.evaluate import (
     predict_splits,
 )
 from pinnsim.fit.fit import FitResult, fit, fit_groups
+from pinnsim.fit.fitted import Fitted, fitted_courses
 from pinnsim.fit.identify import edge_table, rate_table, verdict_counts
 from pinnsim.fit.landscape import LandscapeFit, fit_landscape, landscape_misfit
 from pinnsim.fit.laplace import Laplace, laplace
@@ -72,6 +73,7 @@ __all__ = [
     "Extrinsic",
     "FitPlan",
     "FitResult",
+    "Fitted",
     "Intrinsic",
     "KineticFit",
     "LandscapeFit",
@@ -111,6 +113,7 @@ __all__ = [
     "fit_moments",
     "fit_populations",
     "fit_snapshots",
+    "fitted_courses",
     "held_out_blocks",
     "laplace",
     "laplace_snapshots",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pinnsim.data import Dataset
 from pinnsim.errors import PinnsimError, Problems, first
+from pinnsim.fit.course import Course
 from pinnsim.fit.cultures import Cultures, cultures
 from pinnsim.fit.objective import Objective, collocation_readings, trajectory_readings
 from pinnsim.fit.optimise import (
@@ -39,6 +40,8 @@ from pinnsim.parameter import trainable
 from pinnsim.store import load_tree, save_tree
 from pinnsim.tree import brief, digest, lane, stack
 
+_COURSE = "course"  # the notes in a checkpoint
+
 
 @dataclasses.dataclass(frozen=True)
 class FitResult:
@@ -48,7 +51,7 @@ class FitResult:
     name -> (lane,); `group`: (lane,), which problem a lane belongs to; `table`: one row per start, kept or not, with
     its objective at every stage, its terms, its outcome, which culture failed, when and why (`failure`), and which
     parameters sit at a bound (`at bounds`); `interrupted`: true when stopped by Ctrl-C (the best so far is kept);
-    `notes`: what was left out, in plain words.
+    `notes`: what was left out, in plain words; `course`: the objective over steps (see `Course.frame`).
     """
 
     __repr__ = brief
@@ -60,6 +63,7 @@ class FitResult:
     table: pd.DataFrame
     interrupted: bool
     notes: tuple[str, ...] = ()
+    course: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     def indices(self, group: int = 0) -> np.ndarray:
         """Lanes of one group, best first."""
@@ -127,14 +131,14 @@ def fit_groups(
     stages = stages_of(plan)
     history: dict[str, np.ndarray] = {}
     none = np.zeros(len(priors) * plan.starts, bool)
-    halt, interrupted = Halt(none, none), False
+    halt, course, interrupted = Halt(none, none), Course(), False
     with tqdm(total=sum(s.steps for s in stages), desc=label, unit="step", disable=None if progress else True) as bar:
         for stage in stages:
             if not stage.steps or interrupted:
                 continue
             working = stage.enter(lanes)
             part = None if stage.part is None else functools.partial(stage.part, working)
-            final, interrupted = run_stage_safely(working, stage, plan, checkpoint, bar, part)
+            final, interrupted = run_stage_safely(working, stage, plan, checkpoint, bar, part, course=course)
             if final is not None:
                 kept = final.best if part is None else final.parameters
                 lanes = lanes._replace(models=stage.leave(with_parameters(working, kept)))
@@ -155,7 +159,8 @@ def fit_groups(
     ended = evaluate(lanes.models, lanes.priors, lanes.data, plan.settings(), predict)
     group = np.repeat(np.arange(len(priors)), plan.starts)
     why = reasons(lanes, [one.names for one in data for _ in starts], ended, plan)
-    return _collect(lanes.models, ended, group, history, plan, interrupted, why, notes, halt)
+    found = _collect(lanes.models, ended, group, history, plan, interrupted, why, notes, halt)
+    return dataclasses.replace(found, course=course.frame(group, np.arange(len(group)) % plan.starts))
 
 
 def draw_start(prior: Any, key: PRNGKeyArray, scale: Array | float) -> Any:
@@ -180,13 +185,18 @@ def run_stage_safely(
     part: Callable[[int], Any] | None = None,
     told: Mapping[str, str] | None = None,
     say: Callable[[Progress], str] | None = None,
+    course: Course | None = None,
 ) -> tuple[Progress | None, bool]:
     """A stage with its checkpoint and Ctrl-C: the best parameters so far (`None` when interrupted before the first
     chunk was done), and whether it was interrupted. `part` is that of `run_stage`; `told`, what else a checkpoint must
-    agree in; `say`, what the bar shows of a chunk."""
+    agree in; `say`, what the bar shows of a chunk; `course`, its notes."""
     path = None if checkpoint is None else Path(f"{checkpoint}.{stage.name}.safetensors")
     identity = {"plan": plan.model_dump_json(), "problem": digest(lanes), **(told or {})}
-    latest, done = (None, 0) if path is None or not path.exists() else _resume(path, lanes, identity)
+    latest, done, before = None, 0, "[]"
+    if path is not None and path.exists():
+        latest, done, before = _resume(path, lanes, identity)
+    if course is not None:
+        course.recall(stage.name, before)
     bar.update(done)
 
     def on_chunk(steps: int, progress: Progress) -> None:
@@ -195,8 +205,11 @@ def run_stage_safely(
         best = f"{stage.name}, best {float(jnp.min(progress.best_value)):.1f} nats"
         bar.set_postfix_str(best if say is None else say(progress))
         latest, done = progress, steps
+        if course is not None:
+            course.note(stage, lanes, steps, progress)
         if path is not None:
-            save_tree(path, progress, {**identity, "done": str(steps)})
+            notes = {} if course is None else {_COURSE: course.text(stage.name)}
+            save_tree(path, progress, {**identity, **notes, "done": str(steps)})
 
     try:
         # Where data change, a lane may rise without being stale.
@@ -206,9 +219,9 @@ def run_stage_safely(
         return latest, True
 
 
-def _resume(path: Path, lanes: Lanes, identity: dict[str, str]) -> tuple[Progress, int]:
-    """Progress and steps done of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for another
-    one's."""
+def _resume(path: Path, lanes: Lanes, identity: dict[str, str]) -> tuple[Progress, int, str]:
+    """Progress, steps done and notes of a checkpoint of this very problem and plan. **Raises** `E_CKPT_MODEL` for
+    another one's."""
     progress, meta = load_tree(path, begin_stage(lanes))
     differing = [name for name, value in identity.items() if meta.get(name) != value]
     if differing:
@@ -217,7 +230,7 @@ def _resume(path: Path, lanes: Lanes, identity: dict[str, str]) -> tuple[Progres
             f"Checkpoint '{path.name}' was written by another fit (its {' and '.join(differing)} differ); give another "
             "checkpoint name, or delete it to start anew.",
         )
-    return progress, int(meta["done"])
+    return progress, int(meta["done"]), meta.get(_COURSE, "[]")
 
 
 def _collect(
