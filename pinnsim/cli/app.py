@@ -20,6 +20,7 @@ from pinnsim.cli.fit import fit
 from pinnsim.cli.imported import import_model
 from pinnsim.cli.landscape import landscape
 from pinnsim.cli.others import demo, doctor, experiment
+from pinnsim.cli.output import speak_to
 from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
@@ -34,7 +35,6 @@ INTERRUPTED, OURS = 130, 1
 app = typer.Typer(
     help="Fit physics-informed models to time courses of gene expression, score them honestly, perturb the cell and "
     "see where it goes.\n\nBegin with 'pinnsim demo'; 'pinnsim VERB --help' has examples to paste.",
-    add_completion=False,
     no_args_is_help=True,
     # Examples stay as they were written, to be pasted.
     rich_markup_mode=None,
@@ -75,6 +75,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit status; says on stderr what went wrong."""
     _debug.set(False)
+    speak_to(programs=False)
     try:
         with plain_warnings():
             typer.main.get_command(app).main(args=list(arguments), prog_name="pinnsim")
