@@ -179,7 +179,8 @@ def assemble(config: ProjectConfig, folder: Path) -> Project:
     dataset = measured.mean() if config.data.replicates == "mean" else measured
     if config.data.measured_sd == "ignore":
         dataset = dataclasses.replace(dataset, sd=np.full_like(dataset.sd, np.nan))
-    model, notes = config.model.model_copy(update={"time_unit": unit}), ()
+    model = config.model.model_copy(update={"time_unit": unit})
+    notes: tuple[str, ...] = ()
     if config.data.name is None:
         model, notes = usual_model(model, config.model, dataset, network)
     return Project(config.model_copy(update={"model": model}), measured, dataset, network, prior, notes)

@@ -16,6 +16,9 @@ import typer
 from pinnsim import __version__
 from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
+from pinnsim.cli.design import design
+from pinnsim.cli.evaluate import evaluate
+from pinnsim.cli.export import export
 from pinnsim.cli.fit import fit
 from pinnsim.cli.imported import import_model
 from pinnsim.cli.landscape import landscape
@@ -40,7 +43,11 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, init, check, fit, score, simulate, landscape, push, screen, report, doctor, experiment, schema):
+_VERBS = (
+    (demo, init, check, fit, evaluate, score, simulate, landscape, push, screen, design),
+    (report, export, doctor, experiment, schema),
+)
+for verb in (*_VERBS[0], *_VERBS[1]):
     app.command()(verb)
 app.command("import")(import_model)
 app.add_typer(sweep, name="sweep")
