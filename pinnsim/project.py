@@ -166,6 +166,7 @@ def assemble(config: ProjectConfig, folder: Path) -> Project:
         unit = config.model.time_unit
         if read is not None:
             unit = problems.attempt(lambda: _time_unit(config, read[0])) or unit
+        _check_bounds(problems, config.model)
         prior = problems.attempt(lambda: _prior(config.prior, folder, genes, unit))
         if read is None:
             problems.raise_any()
@@ -344,4 +345,15 @@ def _treatments(problems: Problems, edits: dict[str, Treatment | None], dataset:
             continue
         for condition in dataset.conditions if name == "*" else (name,):
             added[condition] = added[condition] + (treatment or NONE)
-    return tuple(given + added[name] for name, given in zip(dataset.conditions, dataset.treatments, strict=True))
+    acting = tuple(given + added[name] for name, given in zip(dataset.conditions, dataset.treatments, strict=True))
+    for treatment, times, length in zip(acting, dataset.times, dataset.length, strict=True):
+        span = float(times[0]), float(times[length - 1])
+        problems.attempt(functools.partial(treatment.check_span, *span))
+    return acting
+
+
+def _check_bounds(problems: Problems, model: ModelConfig) -> None:
+    """Adds `E_BOUNDS` where the ends of an instrument's range are the wrong way round."""
+    low, high = model.readout.floor, model.readout.ceiling
+    if model.readout.kind == "array" and not low < high:
+        problems.add("E_BOUNDS", f"[model.readout] floor = {low:g} must be below ceiling = {high:g}.")

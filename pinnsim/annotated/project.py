@@ -21,6 +21,7 @@ from pinnsim.annotated import record
 from pinnsim.annotated.cells import selected
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.fit import FitPlan
+from pinnsim.formats.simulation import check_declared
 from pinnsim.formats.toml import read_config
 from pinnsim.model import ModelConfig
 from pinnsim.tl.fit import USUAL, fit
@@ -95,7 +96,7 @@ def load_cells(path: str | Path, without: tuple[str, ...] = (), **plan: int | No
 
     **Arguments:** `without`: conditions to leave out; `plan`: settings of the fit to replace, where they are given.
 
-    **Raises** `E_CONFIG_...`, `E_DATA_FILE`, `E_CONDITION_UNKNOWN`, and what `pp.times`, `pp.size_factors`,
+    **Raises** `E_CONFIG_...`, `E_DATA_FILE`, `E_SIZE`, `E_CONDITION_UNKNOWN`, and what `pp.times`, `pp.size_factors`,
     `pp.select_genes` and `pp.half_lives` raise.
     """
     config = read_config(Path(path), CellsProject)
@@ -178,11 +179,12 @@ def described(project: Cells) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """**Raises** `E_DATA_FILE`."""
+    """**Raises** `E_DATA_FILE`, `E_SIZE`."""
     import anndata
 
     if not path.is_file():
         raise PinnsimError.of("E_DATA_FILE", f"[cells] h5ad: there is no file '{path}'.")
+    check_declared(path)
     try:
         return anndata.read_h5ad(path)
     except Exception as error:  # anndata raises what its readers raise
