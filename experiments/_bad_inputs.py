@@ -1,13 +1,15 @@
 """The thirty bad inputs of the contract, each as a folder to be written and a command line to be run in it.
 
-`CASES[number]` is a list of cases: most are projects for `pinnsim check`, the tiny project of `PROJECT` with a text or a
-table changed; those that cannot occur there (stored models, solvers, disks, runners) are the command where they can.
+`CASES[number]` is a list of cases: most are projects for `pinnsim check`, the tiny project of `PROJECT` with a text or
+a table changed; those that cannot occur there (stored models, solvers, disks, runners) are the command where they can.
 """
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PROJECT = """\
 [data]
@@ -194,7 +196,33 @@ def _held(folder: Path) -> None:
     _HELD.append(Lock(folder / "out" / "lock"))
 
 
-_HELD: list[object] = []
+_HELD: list[Any] = []
+
+
+def called(case: Case, folder: Path) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a case in a folder of its own."""
+    from pinnsim.cli import run
+
+    for name, text in case.files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        if case.prepare is not None:
+            case.prepare(folder)
+        status = run(list(case.command))
+        while _HELD:
+            _HELD.pop().release()
+    return status, out.getvalue(), err.getvalue()
+
+
+def found(case: Case, folder: Path) -> bool:
+    """Whether it yields its code, with the exit status that belongs to it, and no traceback."""
+    from pinnsim.errors import CODES
+
+    status, _, said = called(case, folder)
+    codes = {line.partition(":")[0] for line in said.splitlines()}
+    least = min((CODES[code][0] for code in codes if code in CODES), default=-1)
+    return case.code in codes and status == least and "Traceback" not in said
 
 
 def _cells(folder: Path) -> None:
@@ -281,7 +309,7 @@ CASES: dict[int, list[Case]] = {
     28: [system("E_SOLVER", _RATE, 'rate = "x * x"')],
     29: [
         Case("E_DISK", ("fit", "project.toml", "--out", "taken/out"), {"project.toml": PROJECT, **TABLES}, _occupied),
-        Case("E_LOCKED", ("sweep", "run", "sweep.toml", "--out", "out"), {}, _held),
+        Case("E_LOCKED", ("sweep", "run", "sweep.toml", "--out", "out", "--engine", "processes"), {}, _held),
     ],
     30: [Case("E_SIZE", _CELLS, {}, _huge)],
 }

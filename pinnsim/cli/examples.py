@@ -35,7 +35,7 @@ half_lives = "half_lives.csv"
 [fit]
 starts = 2                       # independent starts; the best `keep` become the ensemble
 keep = 2
-trajectory_steps = 60            # 200 for your own
+trajectory_steps = 150           # 200 for your own
 trajectory_learning_rate = 0.1
 substeps = 5                     # 20 for your own
 seed = 0
@@ -71,10 +71,10 @@ def _cells() -> Any:
         decay, x, time = np.array(_DECAY), np.array([0.15, 0.1]), 0.0
         for hour in _HOURS:
             while time < hour - 1e-9:
-                active = np.array([0.5, x[0] ** 2 / (0.2 + x[0] ** 2)])
+                active = np.array([0.5, 0.05 + 0.9 * x[0] / (0.7 + x[0])])
                 x = x + step * decay * (2.0 * made * active - x)
                 time += step
-            active = np.array([0.5, x[0] ** 2 / (0.2 + x[0] ** 2)])
+            active = np.array([0.5, 0.05 + 0.9 * x[0] / (0.7 + x[0])])
             level = np.exp(0.25 * rng.standard_normal((_EACH, 2)))
             depth = rng.uniform(0.7, 1.4, _EACH)
             fresh = 2.0 * made * active * decay / _SPLICING
