@@ -113,6 +113,8 @@ def push(
     cells_of = fate_map(kinetics, state, template, *lanes, found, settle=settle, progress=progress, **noise)
     tell(cells_of.describe())
     _say_critical(cells_of)
+    if sum(found.stable) == 1:
+        tell(f"There is no other valley than {name}: every push is forgotten; 'pinnsim simulate' shows its course.")
     if cells_of.fates is not None:
         tell(cells_of.fates.describe())
     tree = cells_of.to_xarray()
