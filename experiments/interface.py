@@ -231,7 +231,7 @@ def _lost(plan: dict[str, Any]) -> int:
     import anndata
 
     from pinnsim.annotated import write_results
-    from pinnsim.annotated.project import load_cells
+    from pinnsim.tl.project import load_cells
     from pinnsim.cli import run as command
 
     with tempfile.TemporaryDirectory() as name:

@@ -162,7 +162,9 @@ def assemble(config: ProjectConfig, folder: Path) -> Project:
         path = config.network.path
         listed = None if path is None else problems.attempt(lambda: Network.read(folder / path))
         edits = {name: problems.attempt(functools.partial(Treatment.parse, t)) for name, t in config.treatments.items()}
-        genes = () if read is None else read[0].genes
+        genes: tuple[str, ...] = () if read is None else read[0].genes
+        if read is None and config.prior == PriorConfig() and "E_CONFIG_VALUE" not in problems.codes:
+            genes = ("every gene",)  # whatever they are called: the data could not be read
         unit = config.model.time_unit
         if read is not None:
             unit = problems.attempt(lambda: _time_unit(config, read[0])) or unit
@@ -213,8 +215,6 @@ def _prior(config: PriorConfig, folder: Path, genes: tuple[str, ...], time_unit:
             )
         organism = Typical(config.typical, unit, _TYPICAL_SD, "[prior] typical of the project file")
     table = None if config.half_lives is None else folder / config.half_lives
-    if table is None and organism is None and not genes:
-        genes = ("every gene",)  # whatever they are called: the data could not be read
     return half_life_prior(table, genes, organism, time_unit, table_unit=config.unit, log_sd=config.log_sd)
 
 

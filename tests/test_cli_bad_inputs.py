@@ -10,7 +10,8 @@ from pinnsim import shelf
 from pinnsim.experiment import companion
 
 bad = companion(str(shelf.experiment_path("interface")), "_bad_inputs")
-CASES = [(number, case) for number, cases in bad.CASES.items() for case in cases]
+# A second runner of a campaign is refused in test_sweep_store, at less cost; the experiment tries it here too.
+CASES = [(number, case) for number, cases in bad.CASES.items() for case in cases if case.code != "E_LOCKED"]
 
 
 def test_all_thirty_rows_have_a_case():

@@ -169,7 +169,7 @@ def schema(
 
     kind: type[BaseModel]
     if cells:
-        from pinnsim.annotated.project import CellsProject as kind
+        from pinnsim.tl.project import CellsProject as kind
     else:
         from pinnsim.project import ProjectConfig as kind
 

@@ -8,7 +8,7 @@ from pinnsim.cli.output import answer, show_table, tell, to_json, write_files
 from pinnsim.session import versions
 
 if TYPE_CHECKING:
-    from pinnsim.annotated.project import Cells
+    from pinnsim.tl.project import Cells
 
 MODEL, SUMMARY, OBJECT, TABLES = "model", "cells.json", "fitted.h5ad", "tables"
 GENES, POPULATIONS = "genes.png", "populations.png"
@@ -19,7 +19,7 @@ def fit_cells(
 ) -> None:
     """Fits populations, and writes the model, `fitted.h5ad`, tables, pictures and a summary."""
     from pinnsim.annotated import write_results
-    from pinnsim.annotated.project import described, fit_project, load_cells
+    from pinnsim.tl.project import described, fit_project, load_cells
 
     project = load_cells(config, tuple(without), starts=starts, seed=seed)
     check_folder(out)

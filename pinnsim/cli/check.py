@@ -71,7 +71,7 @@ def _looked_at(config: Path) -> dict[str, Any]:
 
 def _cells(config: Path) -> dict[str, Any]:
     """The same for a project of single cells."""
-    from pinnsim.annotated.project import described, load_cells
+    from pinnsim.tl.project import described, load_cells
 
     found = described(load_cells(config))
     tell(found["described"])

@@ -84,7 +84,7 @@ def design(
     start()
     speak_to(as_json)
     with Problems() as problems:
-        plans = [problems.attempt(partial(read_times, text)) for text in times or []]
+        read_plans = [problems.attempt(partial(read_times, text)) for text in times or []]
         prices = problems.attempt(lambda: _prices(price))
     if out is not None:
         check_folder(out)
@@ -92,7 +92,7 @@ def design(
     from pinnsim.design import Price, candidates
     from pinnsim.design import design as rank
 
-    genes = bundle.network.genes
+    genes, plans = bundle.network.genes, [plan.tolist() for plan in read_plans]
     wanted = treatments or _usual_treatments(project)
     read = [_genes(text, genes) for text in readouts or []] or [()]
     cost = None if prices is None else Price(prices[0], prices[1], prices[2], len(genes))

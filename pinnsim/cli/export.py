@@ -42,7 +42,7 @@ def export(
     """
     start()
     speak_to(as_json)
-    from pinnsim.formats.export import TARGETS, read_source, write_target
+    from pinnsim.annotated.exchange import TARGETS, read_source, write_target
 
     if out.suffix not in TARGETS:
         known = ", ".join(suffix or "a folder (no ending)" for suffix in TARGETS)

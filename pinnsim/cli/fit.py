@@ -24,6 +24,8 @@ from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pinnsim.fit import Cultures, FitResult
     from pinnsim.model import CellModel, ModelPrior
     from pinnsim.project import Project
@@ -64,7 +66,7 @@ def fit(
     Examples:
       pinnsim fit project.toml --out fitted
       pinnsim fit project.toml --out fitted --starts 8 --seed 1
-      pinnsim fit project.toml --out fitted --without heat        # then: pinnsim evaluate fitted project.toml
+      pinnsim fit project.toml --out fitted --without heat
       pinnsim fit project.toml --out fitted --no-progress > fit.log
 
     \b
@@ -199,9 +201,14 @@ def _certainty(
     tell(f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}.")
     edges = edge_table(posterior)
     if project.config.model.residual.kind == "attention":
-        attended = attention_table(result.best(), data, project.config.fit).drop(columns="sign")
-        edges = edges.merge(attended, on=["source", "target"], how="left", validate="one_to_one")
+        edges = with_attention(edges, attention_table(result.best(), data, project.config.fit))
     return files | {EDGES: edges.to_csv(index=False), PROPOSED: asked.to_csv(index=False)}
+
+
+def with_attention(edges: "pd.DataFrame", attended: "pd.DataFrame") -> "pd.DataFrame":
+    """The ranked edges with what attention made of each, by the edge's two names; the sign is that of `strength`."""
+    found = attended.drop(columns="sign")
+    return edges.merge(found, on=["source", "target"], how="left", validate="one_to_one")
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:

@@ -127,7 +127,9 @@ def _fit(path: Path) -> tuple[xr.DataTree, dict[str, bytes]]:
     nodes = {"/": xr.Dataset(attrs={"data_digest": bundle.data_digest}), "/readings": readings}
     for name in _TABLES:
         if (path / f"{name}.csv").is_file():
-            frame = pd.read_csv(path / f"{name}.csv", keep_default_na=name not in ("rates", "edges"))
+            frame = pd.read_csv(
+                path / f"{name}.csv", keep_default_na=name not in ("rates", "edges"), float_precision="round_trip"
+            )
             nodes[f"/{name}"] = _columns(frame)
     files = {one.name: one.read_bytes() for one in sorted((path / _MODEL).iterdir()) if one.is_file()}
     return xr.DataTree.from_dict(nodes), files
