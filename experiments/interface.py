@@ -22,7 +22,8 @@ import numpy as np
 
 from pinnsim.errors import PinnsimError
 from pinnsim.experiment import Acceptance, Findings, companion, main
-from pinnsim.plot import acceptance_dots, save
+from pinnsim.plot import save
+from pinnsim.plot.acceptance import acceptance_dots
 
 SMOKE: dict[str, Any] = {"rounds": 1, "cells": 12, "neighbors": 6, "inputs": 4}
 _bad = companion(__file__, "_bad_inputs")
@@ -231,8 +232,8 @@ def _lost(plan: dict[str, Any]) -> int:
     import anndata
 
     from pinnsim.annotated import write_results
-    from pinnsim.tl.project import load_cells
     from pinnsim.cli import run as command
+    from pinnsim.tl.project import load_cells
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
