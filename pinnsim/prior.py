@@ -142,7 +142,7 @@ def half_life(rate: float | np.ndarray | Sequence[float]) -> np.ndarray:
 def half_life_prior(
     table: str | Path | pd.DataFrame | None,
     genes: Sequence[str],
-    organism: str | None = None,
+    organism: str | Typical | None = None,
     time_unit: str = "min",
     allow_missing: str = "typical",
     *,
@@ -154,10 +154,10 @@ def half_life_prior(
 
     **Arguments:** `table`, measured half-lives: columns `gene`, `half_life` (with a column `unit`, a suffix as in
     `half_life_min`, or `table_unit`), and optionally `log_sd` and `source`; or None. `genes`, in the order wanted.
-    `organism`, whose typical value stands in for genes that the table lacks (`allow_missing="typical"`; with "error"
-    such genes are refused). `time_unit`, of the result. `quantity`, "mrna", "protein" or "splicing". `log_sd`, of
-    measured values that state none. Good values: 0.2 for replicated measurements in your own conditions, 0.4 (a
-    factor of 1.5) for published ones, 0.7 across cell types.
+    `organism`, whose typical value, or a `Typical` of your own, stands in for genes that the table lacks
+    (`allow_missing="typical"`; with "error" such genes are refused). `time_unit`, of the result. `quantity`, "mrna",
+    "protein" or "splicing". `log_sd`, of measured values that state none. Good values: 0.2 for replicated measurements
+    in your own conditions, 0.4 (a factor of 1.5) for published ones, 0.7 across cell types.
 
     **Returns:** the prior; `source` says for every gene where it comes from.
 
@@ -175,7 +175,7 @@ def half_life_prior(
             problems.add("E_USAGE", f"Argument `allow_missing` must be 'typical' or 'error', but is '{allow_missing}'.")
         measured = {} if table is None else _measured(problems, table, table_unit, log_sd)
         absent = [gene for gene in genes if gene not in measured]
-        typical = _typical(problems, organism, quantity) if organism is not None else None
+        typical = _typical(problems, organism, quantity) if isinstance(organism, str) else organism
         told = {"E_COLUMN_MISSING", "E_TIME_UNIT"} & problems.codes and not measured
         if absent and table is not None and not told and (allow_missing == "error" or organism is None):
             near = [(gene, closest(gene, measured)) for gene in absent]

@@ -24,9 +24,9 @@ from pinnsim.formats.bundle import load_model
 from pinnsim.project import load_project
 from pinnsim.simulate import ODE
 
-VERBS = ("demo", "fit", "score", "simulate", "landscape", "push", "screen", "report", "doctor", "experiment")
 HEAVY = ("jax", "equinox", "numpy", "pandas", "xarray", "matplotlib", "pydantic", "rich")
 COMMANDS = typer.main.get_command(app)
+VERBS = sorted(set(COMMANDS.commands) - {"sweep"})
 
 
 @pytest.fixture(scope="module")

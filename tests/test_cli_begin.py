@@ -9,7 +9,7 @@ from command_line import call, listing
 from pinnsim.cli.begin import Template
 
 
-@pytest.mark.parametrize("template", list(Template))
+@pytest.mark.parametrize("template", [one for one in Template if one != Template.PETAB])
 def test_every_template_passes_the_check(template: Template, tmp_path) -> None:
     folder = tmp_path / "mine"
     called = call("init", folder, "--template", template.value)
@@ -21,6 +21,20 @@ def test_every_template_passes_the_check(template: Template, tmp_path) -> None:
     again = call("init", folder)
     assert (again.status, again.err.partition(":")[0]) == (2, "E_USAGE")
     assert listing(folder) == before
+
+
+def test_what_cannot_be_read_has_no_template(tmp_path) -> None:
+    refused = call("init", tmp_path / "mine", "--template", "petab")
+    assert (refused.status, refused.err.partition(":")[0]) == (2, "E_USAGE")
+    assert listing(tmp_path) == set()
+
+
+def test_the_schema_of_cells_has_every_setting_of_its_template(tmp_path) -> None:
+    found = json.loads(call("schema", "--cells").out)
+    call("init", tmp_path / "mine", "--template", "snapshots")
+    example = tomllib.loads((tmp_path / "mine" / "project.toml").read_text())
+    assert set(example) <= set(found["properties"])
+    assert set(example["cells"]) <= set(found["$defs"]["CellsConfig"]["properties"])
 
 
 def test_the_schema_has_every_section_and_setting(tmp_path) -> None:

@@ -16,10 +16,14 @@ import typer
 from pinnsim import __version__
 from pinnsim.cli.begin import init, schema
 from pinnsim.cli.check import check
+from pinnsim.cli.design import design
+from pinnsim.cli.evaluate import evaluate
+from pinnsim.cli.export import export
 from pinnsim.cli.fit import fit
 from pinnsim.cli.imported import import_model
 from pinnsim.cli.landscape import landscape
 from pinnsim.cli.others import demo, doctor, experiment
+from pinnsim.cli.output import speak_to
 from pinnsim.cli.push import push
 from pinnsim.cli.report import report
 from pinnsim.cli.score import score
@@ -34,13 +38,16 @@ INTERRUPTED, OURS = 130, 1
 app = typer.Typer(
     help="Fit physics-informed models to time courses of gene expression, score them honestly, perturb the cell and "
     "see where it goes.\n\nBegin with 'pinnsim demo'; 'pinnsim VERB --help' has examples to paste.",
-    add_completion=False,
     no_args_is_help=True,
     # Examples stay as they were written, to be pasted.
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, init, check, fit, score, simulate, landscape, push, screen, report, doctor, experiment, schema):
+_VERBS = (
+    (demo, init, check, fit, evaluate, score, simulate, landscape, push, screen, design),
+    (report, export, doctor, experiment, schema),
+)
+for verb in (*_VERBS[0], *_VERBS[1]):
     app.command()(verb)
 app.command("import")(import_model)
 app.add_typer(sweep, name="sweep")
@@ -75,6 +82,7 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit status; says on stderr what went wrong."""
     _debug.set(False)
+    speak_to(programs=False)
     try:
         with plain_warnings():
             typer.main.get_command(app).main(args=list(arguments), prog_name="pinnsim")

@@ -1,13 +1,15 @@
 """What is read from the command line: text in, values or coded errors out."""
 
 import math
+import os
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pinnsim.errors import PinnsimError, Problems
+from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,14 +23,51 @@ if TYPE_CHECKING:
 MOST_TIMES = 10_000_000
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.toml", help="The project file.", show_default=False)]
+
+
+def model_names(incomplete: str) -> list[str]:
+    """What completes the name of a model: those of the shelf, folders and .toml files. Imports no JAX."""
+    from pinnsim import shelf
+
+    return [name for name in shelf.models() if name.startswith(incomplete)] + _paths(incomplete, ".toml")
+
+
+def experiment_names(incomplete: str) -> list[str]:
+    """What completes the name of an experiment."""
+    from pinnsim import shelf
+
+    return [name for name in shelf.experiments() if name.startswith(incomplete)]
+
+
+def _paths(incomplete: str, suffix: str) -> list[str]:
+    """Folders, which end in a slash, and files of one kind that begin so."""
+    whole = Path(incomplete or ".")
+    folder = whole if incomplete.endswith(("/", os.sep)) or not incomplete else whole.parent
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return []
+    names = [f"{path.as_posix()}/" if path.is_dir() else path.as_posix() for path in found]
+    return [name for name in names if name.startswith(incomplete) and name.endswith(("/", suffix))]
+
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name on the shelf, a bundle's folder, or a reaction system's .toml.",
+        autocompletion=model_names,
+    ),
+]
 OutFolder = Annotated[
     Path, typer.Option("--out", "-o", metavar="DIR", help="Where results go; made when absent.", show_default=False)
 ]
 ProgressBar = Annotated[bool, typer.Option("--progress/--no-progress", help="Bars while it works.")]
 
 
-def read_project(path: Path, **fit: int | None) -> "Project":
-    """The project of a file; `fit`: settings of its plan to replace, where they are given."""
+def read_project(path: Path, without: Sequence[str] = (), **fit: int | None) -> "Project":
+    """The project of a file; `without`: conditions to leave out; `fit`: settings of its plan to replace, where they are
+    given."""
     from pinnsim.fit import FitPlan
     from pinnsim.formats.toml import parse_config, read_config
     from pinnsim.project import ProjectConfig, assemble
@@ -38,7 +77,27 @@ def read_project(path: Path, **fit: int | None) -> "Project":
     if changes:
         plan = parse_config({**config.fit.model_dump(), **changes}, FitPlan, "the command line")
         config = config.model_copy(update={"fit": plan})
-    return assemble(config, path.parent)
+    project = assemble(config, path.parent)
+    if not without:
+        return project
+    there = project.dataset.conditions
+    with Problems() as problems:
+        for name in without:
+            if name not in there:
+                near = did_you_mean(name, there)
+                problems.add("E_CONDITION_UNKNOWN", f"no condition '{name}'{near} to leave out of {first(there)}.")
+        kept = tuple(name for name in there if name not in without)
+        if not kept:
+            problems.add("E_DATA_EMPTY", "every condition was left out, so that nothing is left to fit.")
+    data = config.data.model_copy(update={"conditions": kept})
+    return assemble(config.model_copy(update={"data": data}), path.parent)
+
+
+def is_cells(path: Path) -> bool:
+    """Whether a project file is of single cells: it has a section `[cells]`. Other mistakes are left to its reader."""
+    from pinnsim.formats.toml import parse_toml, read_text
+
+    return "cells" in parse_toml(read_text(path), str(path))
 
 
 def read_times(text: str, option: str = "--times") -> "np.ndarray":
@@ -117,8 +176,6 @@ def read_data(name: str) -> "Dataset":
 
 def check_folder(out: Path) -> None:
     """Refuses a folder that cannot be made or written, before any work is done. Makes nothing. **Raises:** `E_DISK`."""
-    import os
-
     nearest = next(place for place in (out.absolute(), *out.absolute().parents) if place.exists())
     with Problems() as problems:
         if not nearest.is_dir():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import check_folder
-from pinnsim.cli.output import write_files
+from pinnsim.cli.output import tell, write_files
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
 
@@ -19,9 +19,12 @@ PROJECT = "project.toml"
 class Template(enum.StrEnum):
     """What the data look like."""
 
-    TABLE = "table"
+    BULK = "bulk"
     MATRIX = "matrix"
+    SNAPSHOTS = "snapshots"
+    US = "us"
     EMBEDDED = "embedded"
+    PETAB = "petab"
 
 
 _TABLE = """\
@@ -97,15 +100,18 @@ seed = 0
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.", show_default=False)],
-    template: Annotated[Template, typer.Option(help="What your data look like, see below.")] = Template.TABLE,
+    template: Annotated[Template, typer.Option(help="What your data look like, see below.")] = Template.BULK,
 ) -> None:
     """Write a project to begin from: a commented project file and a small example of every table it names.
 
     \b
     Templates:
-      table      a table with a reading per row
-      matrix     a genes x samples matrix and a table of samples
+      bulk       a table with a reading per row: courses of cultures
+      matrix     the same as a genes x samples matrix and a table of samples
+      snapshots  single cells at several times, in an .h5ad file
+      us         the same with unspliced and spliced counts
       embedded   the measurements that come with pinnsim
+      petab      refused for now: PEtab problems are not read yet
 
     The example fits as it is. Replace its tables by your own, keep or rename their columns in the project file, and
     let 'pinnsim check' say what does not fit together.
@@ -113,6 +119,7 @@ def init(
     \b
     Examples:
       pinnsim init mine
+      pinnsim init cells --template snapshots
       pinnsim check mine/project.toml
       pinnsim fit mine/project.toml --out mine/fitted
     """
@@ -120,32 +127,56 @@ def init(
     check_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise PinnsimError.of("E_USAGE", f"'{folder}' is not empty; name a new folder, so that nothing is overwritten.")
-    files = {PROJECT: _EMBEDDED} if template == Template.EMBEDDED else _example(template)
+    if template == Template.PETAB:
+        raise PinnsimError.of(
+            "E_USAGE",
+            "pinnsim does not read PEtab problems yet, so that a template would lead nowhere; its SBML model alone can "
+            "be read ('pinnsim import model.xml'), and its measurement table fits --template bulk.",
+        )
+    files = _files(template)
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder, dict(files))
-    typer.echo(f"Written: {', '.join(str(folder / name) for name in files)}")
-    typer.echo(f"Next: pinnsim check {folder / PROJECT}")
+    tell(f"Written: {', '.join(str(folder / name) for name in files)}")
+    tell(f"Next: pinnsim check {folder / PROJECT}")
+
+
+def _files(template: Template) -> dict[str, str | bytes]:
+    if template == Template.EMBEDDED:
+        return {PROJECT: _EMBEDDED}
+    if template in (Template.SNAPSHOTS, Template.US):
+        from pinnsim.cli.examples import cells_example
+
+        return cells_example(unspliced=template == Template.US)
+    return dict(_example(template))
 
 
 def schema(
     fields: Annotated[bool, typer.Option("--fields", help="A line per setting instead, with its default.")] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="Of projects of single cells, in place of tables.")] = False,
 ) -> None:
     """Print the JSON Schema of project files, for editors that complete and check TOML.
 
     \b
     Examples:
       pinnsim schema > pinnsim.schema.json
+      pinnsim schema --cells > cells.schema.json
       pinnsim schema --fields
     """
     start()
     import json
 
-    from pinnsim.project import ProjectConfig
+    from pydantic import BaseModel
+
+    kind: type[BaseModel]
+    if cells:
+        from pinnsim.tl.project import CellsProject as kind
+    else:
+        from pinnsim.project import ProjectConfig as kind
 
     if not fields:
-        typer.echo(json.dumps(ProjectConfig.model_json_schema(), indent=1))
+        typer.echo(json.dumps(kind.model_json_schema(), indent=1))
         return
-    for line in _settings(ProjectConfig, ""):
+    for line in _settings(kind, ""):
         typer.echo(line)
 
 
@@ -188,7 +219,7 @@ def _example(template: Template) -> dict[str, str]:
     ]
     frame = pd.DataFrame(rows)
     tables: dict[str, pd.DataFrame]
-    if template == Template.TABLE:
+    if template == Template.BULK:
         text, tables = _TABLE, {"readings.csv": frame}
     else:
         frame["sample"] = "heat_" + frame["replicate"] + "_" + frame["time"].map("{:g}min".format)

@@ -1,13 +1,12 @@
 """`pinnsim check`: everything that is wrong with a project, at once, before any time is spent on a fit."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from pinnsim.cli.arguments import ConfigFile, read_project
+from pinnsim.cli.arguments import ConfigFile, is_cells, read_project
 from pinnsim.cli.imported import SUFFIXES, show_model
-from pinnsim.cli.output import show_table, to_json
-from pinnsim.errors import Problems, first
+from pinnsim.cli.output import AsJson, answer, show_table, span, speak_to, tell
+from pinnsim.errors import PinnsimError, Problems, first
 from pinnsim.session import start
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 def check(
     config: ConfigFile,
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read everything a project file names, and say all that is wrong with it; or read an SBML or Antimony model, or
     a PEtab problem.
@@ -33,28 +32,55 @@ def check(
       pinnsim check problem.yaml
     """
     start()
+    speak_to(as_json)
     if config.suffix.lower() in SUFFIXES:
         show_model(config, as_json)
         return
+    found: dict[str, Any] = {"project": config, "problems": []}
+    try:
+        found |= _looked_at(config)
+    except PinnsimError as error:
+        found["problems"] = [{"code": problem.code, "message": problem.message} for problem in error.problems]
+        answer(found)
+        raise
+    answer(found)
+    tell(f"Nothing is wrong. Next: pinnsim fit {config} --out fitted")
+
+
+def _looked_at(config: Path) -> dict[str, Any]:
+    """Shows what a project holds, and gives it. **Raises** everything that is wrong with it."""
+    if is_cells(config):
+        return _cells(config)
     project = read_project(config)
     from pinnsim.fit import cultures
     from pinnsim.fit.suits import check_suits
     from pinnsim.model import build
 
+    found = _coverage(project)
+    tell(project.measured.describe())
+    rows = [(name, *values) for name, values in _rows(found)]
+    show_table("What covers the genes", ("", "count", "share of genes", "without it"), rows)
+    for note in project.notes:
+        tell(f"Not in the file, so chosen: {note}.")
     with Problems() as problems:
         prior = problems.attempt(lambda: build(project.config.model, project.network, project.prior))
         if prior is not None:
             data = project.dataset
             problems.attempt(lambda: cultures(data, prior.center.table, substeps=project.config.fit.substeps))
             check_suits(problems, prior.center.observation, data.values[data.mask], data.scale, "the data set")
-    found = _coverage(project)
-    if as_json:
-        typer.echo(to_json(found), nl=False)
-        return
-    typer.echo(project.measured.describe())
-    rows = [(name, *values) for name, values in _rows(found)]
-    show_table("What covers the genes", ("", "count", "share of genes", "without it"), rows)
-    typer.echo(f"Nothing is wrong. Next: pinnsim fit {config} --out fitted")
+    return found
+
+
+def _cells(config: Path) -> dict[str, Any]:
+    """The same for a project of single cells."""
+    from pinnsim.tl.project import described, load_cells
+
+    found = described(load_cells(config))
+    tell(found["described"])
+    rows = [(name.replace("_", " "), found[name]) for name in ("cells", "genes_fitted", "genes_in_file", "edges")]
+    rows += [("genes with a measured half-life", found["genes_fitted"] - len(found["typical_half_life"]))]
+    show_table("What there is", ("", "count"), rows)
+    return found
 
 
 def _coverage(project: "Project") -> dict[str, Any]:
@@ -64,10 +90,14 @@ def _coverage(project: "Project") -> dict[str, Any]:
     genes, network = project.dataset.genes, project.network
     targets = {network.genes[k] for k in np.unique(network.target).tolist()}
     measured = [gene for gene, source in zip(genes, project.prior.source, strict=True) if source.startswith("measured")]
+    data = project.dataset
+    moments = [times[:length] for times, length in zip(data.times, data.length, strict=True)]
     seen: np.ndarray = np.all(project.dataset.mask, axis=(0, 1, 2))
     return {
         "genes": len(genes),
         "conditions": list(project.dataset.conditions),
+        "time_points": len(np.unique(np.concatenate(moments))),
+        "times": list(span(project.dataset)),
         "time_unit": project.dataset.time_unit,
         "model_time_unit": project.config.model.time_unit,
         "scale": project.dataset.scale,
@@ -76,6 +106,7 @@ def _coverage(project: "Project") -> dict[str, Any]:
         "unregulated": [gene for gene in genes if gene not in targets],
         "typical_half_life": [gene for gene in genes if gene not in set(measured)],
         "with_missing_readings": [gene for gene, whole in zip(genes, seen, strict=True) if not whole],
+        "chosen": list(project.notes),
     }
 
 
@@ -86,7 +117,11 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, tuple[object, ...]]]:
         return total - len(lacking), f"{1 - len(lacking) / total:.0%}", first(lacking) if lacking else ""
 
     hidden = found["hidden_regulators"]
+    low, high = found["times"]
+    units = f"data in {found['time_unit']}, model in {found['model_time_unit']}"
     return [
+        ("conditions", (len(found["conditions"]), "", "")),
+        (f"times, from {low:g} to {high:g} ({units})", (found["time_points"], "", "")),
         ("genes measured at every time", row(found["with_missing_readings"])),
         ("genes regulated in the network", row(found["unregulated"])),
         ("genes with a measured half-life", row(found["typical_half_life"])),

@@ -6,12 +6,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, read_project
-from pinnsim.cli.output import describe_data, project_copy, show_table, to_json, write_files
+from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, is_cells, read_project
+from pinnsim.cli.cells import fit_cells
+from pinnsim.cli.output import (
+    AsJson,
+    answer,
+    describe_data,
+    project_copy,
+    records,
+    show_table,
+    speak_to,
+    tell,
+    to_json,
+    write_files,
+)
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pinnsim.fit import Cultures, FitResult, Fitted, Laplace
     from pinnsim.model import CellModel, ModelPrior
     from pinnsim.project import Project
@@ -31,10 +45,15 @@ def fit(
         int | None, typer.Option(min=1, help="Starts, instead of the file's.", show_default=False)
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed, instead of the file's.", show_default=False)] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="NAME", help="A condition to leave out, for 'evaluate'; repeat for more."),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, whatever checkpoint is in DIR.")] = False,
     uncertainty: Annotated[
         bool, typer.Option(help="Say of every rate how sure it is (a solve per rate of the model).")
     ] = True,
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Fit a model to time courses, as a project file says.
@@ -50,6 +69,7 @@ def fit(
     Examples:
       pinnsim fit project.toml --out fitted
       pinnsim fit project.toml --out fitted --starts 8 --seed 1
+      pinnsim fit project.toml --out fitted --without heat
       pinnsim fit project.toml --out fitted --no-progress > fit.log
 
     \b
@@ -94,15 +114,21 @@ def fit(
       scale = "log2"
     """
     start()
-    project = read_project(config, starts=starts, seed=seed)
+    speak_to(as_json)
+    if is_cells(config):
+        fit_cells(config, out, starts=starts, seed=seed, without=without or [], progress=progress)
+        return
+    project = read_project(config, without or [], starts=starts, seed=seed)
     check_folder(out)
     from pinnsim.fit import cultures, fitted_courses
     from pinnsim.fit.effects import with_effects_at_rest
     from pinnsim.formats.bundle import save_model
     from pinnsim.model import build
 
-    typer.echo(project.measured.describe())
+    tell(project.measured.describe())
     _show_prior(project)
+    for note in project.notes:
+        tell(f"Not in the file, so chosen: {note}.")
     prior = build(project.config.model, project.network, project.prior)
     result = _fitted(prior, project, out / _CHECKPOINT, restart, progress)
     models = result.ensemble()
@@ -140,6 +166,7 @@ def fit(
         (out / name).unlink(missing_ok=True)  # of an earlier fit: they would be taken for this one's
     write_files(out, files)
     _show(result, summary, out)
+    answer({**summary, "out": out, "starts": records(result.table)})
     if result.interrupted:
         typer.echo("Interrupted: what was saved is the best so far; the same command goes on from here.", err=True)
         raise typer.Exit(130)
@@ -177,17 +204,14 @@ def _certainty(
     rates = rate_table(posterior)
     counts = verdict_counts(rates)
     show_table("What the data identify (90 % intervals: rates.csv)", tuple(counts.columns), counts.to_numpy().tolist())
-    typer.echo(f"The data determine {posterior.determined:.0f} of {len(rates)} free numbers; the rest is prior.")
+    tell(f"The data determine {posterior.determined:.0f} of {len(rates)} free numbers; the rest is prior.")
     files = {RATES: rates.to_csv(index=False)}
     if asked is None:
         return files, posterior
-    typer.echo(
-        f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}."
-    )
+    tell(f"Edges that the network lacks and the data ask for (false-discovery rate 5 %): {asked['proposed'].sum()}.")
     edges = edge_table(posterior)
     if project.config.model.residual.kind == "attention":
-        attended = attention_table(result.best(), data, project.config.fit).drop(columns="sign")
-        edges = edges.merge(attended, on=["source", "target"], how="left", validate="one_to_one")
+        edges = with_attention(edges, attention_table(result.best(), data, project.config.fit))
     return files | {EDGES: edges.to_csv(index=False), PROPOSED: asked.to_csv(index=False)}, posterior
 
 
@@ -195,6 +219,12 @@ def _drawn(posterior: "Laplace", seed: int) -> "CellModel":
     import jax
 
     return posterior.sample(jax.random.key(seed), _DRAWS)
+
+
+def with_attention(edges: "pd.DataFrame", attended: "pd.DataFrame") -> "pd.DataFrame":
+    """The ranked edges with what attention made of each, by the edge's two names; the sign is that of `strength`."""
+    found = attended.drop(columns="sign")
+    return edges.merge(found, on=["source", "target"], how="left", validate="one_to_one")
 
 
 def _summary(project: "Project", result: "FitResult", models: "CellModel", config: Path) -> dict[str, Any]:
@@ -290,14 +320,12 @@ def _show(result: "FitResult", summary: dict[str, Any], out: Path) -> None:
     ]
     show_table("Starts", ("start", "objective (nats)", "outcome", "kept", *more), rows)
     for note in result.notes:
-        typer.echo(note)
+        tell(note)
     terms = [(name, float(values[0])) for name, values in result.terms.items()]
     show_table("Terms of the best start's objective", ("term", "nats"), terms)
     kind = summary["model"]["residual"]
     learned = "no residual: what was learned are rates" if kind == "none" else "0: physics alone, 1: residual at full"
-    typer.echo(f"Residual gate: {summary['gate']:.3g} ({learned})")
-    typer.echo(f"Model: {out / MODEL}")
-    typer.echo(
-        f"Next: pinnsim simulate {out / MODEL} --times {low:g}:{high:g}:{(high - low) / 100:g} --out {out}/sim.zarr"
-    )
-    typer.echo(f"      pinnsim report {out}")
+    tell(f"Residual gate: {summary['gate']:.3g} ({learned})")
+    tell(f"Model: {out / MODEL}")
+    tell(f"Next: pinnsim simulate {out / MODEL} --times {low:g}:{high:g}:{(high - low) / 100:g} --out {out}/sim.zarr")
+    tell(f"      pinnsim report {out}")

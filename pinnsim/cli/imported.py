@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pinnsim.cli.output import show_table, to_json
+from pinnsim.cli.output import AsJson, show_table, speak_to, tell, to_json
 from pinnsim.errors import first
 from pinnsim.session import start
 
@@ -23,7 +23,7 @@ def import_model(
             show_default=False,
         ),
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Read a kinetic model in SBML or Antimony, or a PEtab problem, and say what was understood and what refused.
 
@@ -37,6 +37,7 @@ def import_model(
       pinnsim import problem.yaml
     """
     start()
+    speak_to(as_json)
     show_model(file, as_json)
 
 
@@ -75,19 +76,19 @@ def _show_problem(file: Path, as_json: bool) -> None:
 
 
 def _show(found: dict[str, Any], file: Path) -> None:
-    typer.echo(f"{found['model']} (SBML {found['level']}, time in {found['time_unit']})")
+    tell(f"{found['model']} (SBML {found['level']}, time in {found['time_unit']})")
     rows: list[tuple[object, ...]] = [(name.replace("_", " "), found[name]) for name in _COUNTS]
     rows += [("initial assignments", found["initial_assignments"])]
     show_table("What was understood", ("", "count"), rows)
-    typer.echo(f"States: {first(found['states'], 8)}")
-    typer.echo(f"Numbers to change, sweep or fit: {first(found['constants'], 8)}")
+    tell(f"States: {first(found['states'], 8)}")
+    tell(f"Numbers to change, sweep or fit: {first(found['constants'], 8)}")
     for law in found["conservation_laws"]:
-        typer.echo(f"Conserved: {law}")
+        tell(f"Conserved: {law}")
     if found["switch_times"]:
-        typer.echo(f"Formulas switch at times {first(f'{time:g}' for time in found['switch_times'])}.")
+        tell(f"Formulas switch at times {first(f'{time:g}' for time in found['switch_times'])}.")
     if found["constraints_not_checked"]:
-        typer.echo(f"{found['constraints_not_checked']} constraints are not checked while it runs.")
+        tell(f"{found['constraints_not_checked']} constraints are not checked while it runs.")
     if found["stiffness"] is not None:
-        typer.echo(f"Stiffness at the start: {found['stiffness']:.3g} (fastest over slowest rate).")
+        tell(f"Stiffness at the start: {found['stiffness']:.3g} (fastest over slowest rate).")
     reader = "read_sbml" if file.suffix.lower() in SUFFIXES[:2] else "read_antimony"
-    typer.echo(f"Nothing was refused. Next, in Python: model = pinnsim.{reader}(...); simulate(model, times)")
+    tell(f"Nothing was refused. Next, in Python: model = pinnsim.{reader}(...); simulate(model, times)")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pinnsim.cli.arguments import check_folder, read_members, read_times
-from pinnsim.cli.output import highest, show_table, to_json, write_files
+from pinnsim.cli.arguments import ModelName, check_folder, read_members, read_times
+from pinnsim.cli.output import AsJson, answer, highest, show_table, speak_to, tell, write_files
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.session import start
 
@@ -21,12 +21,12 @@ _SHOWN = ("point", "stability", "share", "leading eigenvalue", "highest")
 
 
 def landscape(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A name on the shelf, a bundle's folder, or a reaction system's .toml."),
-    ],
+    model: ModelName,
     treatment: Annotated[
-        str, typer.Option("--treatment", "-t", metavar="TEXT", help="What acts for ever, such as 'GATA1=0, SPI1*2'.")
+        str,
+        typer.Option(
+            "--treatment", "--perturb", "-t", metavar="TEXT", help="What acts for ever, such as 'GATA1=0, SPI1*2'."
+        ),
     ] = "none",
     starts: Annotated[int, typer.Option(min=1, metavar="N", help="From how many states valleys are looked for.")] = 64,
     settle: Annotated[
@@ -56,7 +56,7 @@ def landscape(
             metavar="LOW,HIGH,LOW,HIGH", help="The picture's range of both.", show_default="around the fixed points"
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find where the cell can rest: attractors with their shares, saddles, cycles, each with its certificate.
 
@@ -73,6 +73,7 @@ def landscape(
       pinnsim landscape gata1_pu1 --plane GATA1.mrna,PU1.mrna --box 0,3,0,3 --picture plane.png
     """
     start()
+    speak_to(as_json)
     from pinnsim.landscape import find_attractors
     from pinnsim.precision import enable_x64
 
@@ -97,20 +98,19 @@ def landscape(
         kinetics, treatment, starts=starts, settle=settle, seed=seed, totals=kinetics.default_state()
     )
     table = _table(found)
-    if as_json:
-        typer.echo(to_json(_summary(model, treatment, found)), nl=False)
-    else:
+    answer(_summary(model, treatment, found))
+    if not as_json:
         title = "Where it can rest" if treatment == "none" else f"Where it can rest under {treatment}"
         show_table(f"{title} (time in {found.time_unit})", _SHOWN, table[list(_SHOWN)].to_numpy().tolist())
-        typer.echo(found.describe())
+        tell(found.describe())
     for note in found.notes:
         typer.echo(str(note), err=True)
     if out is not None:
         write_files(out.parent, {out.name: table.drop(columns="highest").to_csv(index=False)})
-        typer.echo(f"Written: {out}", err=as_json)
+        tell(f"Written: {out}")
     if picture is not None:
         _draw(kinetics, treatment, found, species, corners, picture)
-        typer.echo(f"Written: {picture}", err=as_json)
+        tell(f"Written: {picture}")
 
 
 def _corners(text: str) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from pinnsim.cli.arguments import ProgressBar, check_folder
+from pinnsim.cli.arguments import ProgressBar, check_folder, experiment_names
+from pinnsim.cli.output import AsJson, answer, speak_to, tell
 from pinnsim.errors import CODES, PinnsimError
 from pinnsim.session import start
 
@@ -35,7 +36,10 @@ def demo(
 
 
 def experiment(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Its name.", show_default=False)] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="Its name.", show_default=False, autocompletion=experiment_names),
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="Show all experiments and their questions.")] = False,
     smoke: _Smoke = False,
     out: Annotated[
@@ -44,6 +48,7 @@ def experiment(
             "--out", "-o", metavar="DIR", help="Where results go (out/NAME if not given).", show_default=False
         ),
     ] = None,
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Run an experiment of the shelf: a question, a frozen plan, and every number it gives.
@@ -54,11 +59,13 @@ def experiment(
       pinnsim experiment carbon_shift --smoke
       pinnsim experiment carbon_shift --out results
     """
+    speak_to(as_json)
     from pinnsim import shelf
 
     if listed:
         for key, question in shelf.experiments().items():
-            typer.echo(f"{key}: {question}")
+            tell(f"{key}: {question}")
+        answer({"experiments": shelf.experiments()})
         return
     if name is None:
         raise PinnsimError.of("E_USAGE", "give the NAME of an experiment; 'pinnsim experiment --list' shows all.")
@@ -75,14 +82,16 @@ def experiment(
     path = write_results(folder, name, plan, findings)
     for row in findings.acceptance:
         verdict = "holds" if row.holds else "FAILS"
-        typer.echo(f"{verdict}: {row.what}: {row.value:.6g} (bar {row.bar:g}, {row.better} is better)")
-    typer.echo(f"Written: {path}")
+        tell(f"{verdict}: {row.what}: {row.value:.6g} (bar {row.bar:g}, {row.better} is better)")
+    tell(f"Written: {path}")
+    answer({"experiment": name, "acceptance": [row.to_dict() for row in findings.acceptance], "out": path})
 
 
 def doctor(
     codes: Annotated[
         bool, typer.Option("--codes", help="List every error code and its exit status, and stop.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Check this installation, in a few seconds.
 
@@ -94,16 +103,21 @@ def doctor(
       pinnsim doctor
       pinnsim doctor --codes
     """
+    speak_to(as_json)
     if codes:
-        for code, (status, meaning) in sorted(CODES.items(), key=lambda item: (item[1][0], item[0])):
-            typer.echo(f"{status}  {code:22s} {meaning}")
+        every = sorted(CODES.items(), key=lambda item: (item[1][0], item[0]))
+        for code, (status, meaning) in every:
+            tell(f"{status}  {code:22s} {meaning}")
+        answer({"codes": [{"code": code, "status": status, "meaning": meaning} for code, (status, meaning) in every]})
         return
     start()
     from pinnsim.doctor import examine
 
-    ailing = False
+    checks = []
     for check in examine():
-        ailing |= not check.well
-        typer.echo(f"{'ok  ' if check.well else 'FAIL'}  {check.name:14s} {check.found}")
-    typer.echo("Something is wrong, see above." if ailing else "All is well.")
-    raise typer.Exit(int(ailing))
+        checks.append({"name": check.name, "well": check.well, "found": check.found})
+        tell(f"{'ok  ' if check.well else 'FAIL'}  {check.name:14s} {check.found}")
+    well = all(check["well"] for check in checks)
+    tell("All is well." if well else "Something is wrong, see above.")
+    answer({"well": well, "checks": checks})
+    raise typer.Exit(int(not well))

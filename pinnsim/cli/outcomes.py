@@ -40,9 +40,9 @@ def failures(results: Sequence["Result"]) -> Problems:
     return problems
 
 
-def show(results: Sequence["Result"], model: str) -> None:
+def show(results: Sequence["Result"], model: str) -> list[dict[str, object]]:
     """Each lane: how it ended and what changed most from its beginning to its end, by the best member. Of many cells:
-    the change of their mean, and how they differ at the end."""
+    the change of their mean, and how they differ at the end. **Returns** the rows that were shown, by name."""
     import numpy as np
 
     from pinnsim.simulate import Ensemble, Moments
@@ -68,13 +68,15 @@ def show(results: Sequence["Result"], model: str) -> None:
         rows.append(row)
     doubtful = [f"'{lane}'" for k, lane in enumerate(best.lanes) if isinstance(best, Moments) and _wide(best)[k]]
     title = f"{model}, simulated from {best.times[0]:g} to {best.times[-1]:g} {best.time_unit}"
-    show_table(title, [*columns, *(["at the end, against the first lane"] if several else [])], rows)
+    columns += ["at the end, against the first lane"] if several else []
+    show_table(title, columns, rows)
     if doubtful:
         typer.echo(
             f"Cells spread further than their mean in lane {first(doubtful)}; linear noise may mislead there "
             "(molecules are few, or cells part ways): see what --method ssa says.",
             err=True,
         )
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 def _courses(result: "Result") -> tuple[Sequence[str], "np.ndarray"]:

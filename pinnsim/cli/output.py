@@ -1,20 +1,52 @@
-"""What is shown and written: tables for the terminal, files that appear whole or not at all."""
+"""What is shown and written: tables for the terminal, files that appear whole or not at all.
+
+With `--json` standard output holds one JSON text and nothing else: what is otherwise said there goes to stderr.
+"""
 
 import json
 import math
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from pinnsim.data import Dataset
     from pinnsim.project import Project
 
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON text on stdout, for programs; all else on stderr.")]
+
+_for_programs: ContextVar[bool] = ContextVar("for_programs", default=False)
 _NOTHING = 1e-4  # of a reading, which no instrument tells from 0
 _PATHS = {"data": ("tidy", "wide", "samples"), "network": ("path",), "prior": ("half_lives",)}
+
+
+def speak_to(programs: bool) -> None:
+    """From here on `tell` and `show_table` speak to people on stdout, or, where stdout is for programs, on stderr."""
+    _for_programs.set(programs)
+
+
+def tell(text: str) -> None:
+    """Says a line to people."""
+    typer.echo(text, err=_for_programs.get())
+
+
+def answer(values: Mapping[str, Any]) -> None:
+    """The JSON text, where stdout is for programs; else nothing."""
+    if _for_programs.get():
+        typer.echo(to_json(values), nl=False)
+
+
+def records(frame: "pd.DataFrame") -> list[dict[str, Any]]:
+    """A table as a list of rows by name, for JSON."""
+    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in frame.itertuples(index=False, name=None)]
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | str]) -> None:
@@ -45,7 +77,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
         grid.add_column(name, justify="right" if right else "left", overflow="fold")
     for line in lines:
         grid.add_row(*line)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, file=sys.stderr if _for_programs.get() else None)
     console.width = console.width if console.is_terminal else 160
     console.print(f"\n{title}")
     console.print(grid)
@@ -137,5 +169,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if value is None or isinstance(value, (str, bool, int)):
         return value
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     number = float(value)
     return number if math.isfinite(number) else None

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import ProgressBar, check_folder, read_members, read_times
+from pinnsim.cli.arguments import ModelName, ProgressBar, check_folder, read_members, read_times
 from pinnsim.cli.methods import SAMPLED, Method, Settings, counting
-from pinnsim.cli.output import highest, show_table
+from pinnsim.cli.output import AsJson, answer, highest, records, show_table, speak_to, tell
 from pinnsim.cli.simulate import Members
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.session import start
@@ -20,12 +20,10 @@ _STARTS = 64
 
 
 def push(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A name on the shelf, a bundle's folder, or a reaction system's .toml."),
-    ],
+    model: ModelName,
     template: Annotated[
-        str, typer.Option("--treatment", "-t", metavar="TEXT", help="The push at dose 1: an edit without a stop.")
+        str,
+        typer.Option("--treatment", "--perturb", "-t", metavar="TEXT", help="The push at dose 1, without a stop."),
     ],
     doses: Annotated[str, typer.Option(metavar="START:STOP:STEP", help="What its numbers are multiplied by.")],
     durations: Annotated[str, typer.Option(metavar="START:STOP:STEP", help="How long it lasts.")],
@@ -49,6 +47,7 @@ def push(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Of the random numbers of noisy cells.", show_default="0")
     ] = None,
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Push a cell up the hill, let go, and say in which valley it settles.
@@ -67,6 +66,7 @@ def push(
           --members all --out members.zarr
     """
     start()
+    speak_to(as_json)
     from pinnsim.formats.simulation import save_simulation
     from pinnsim.landscape import fate_map, find_attractors
     from pinnsim.precision import enable_x64
@@ -97,9 +97,9 @@ def push(
         for point, kind, share, state in zip(found.names, found.stability, found.share, found.states, strict=True)
     ]
     show_table("Where it can rest", ("point", "stability", "share of starts", "highest"), rows)
-    typer.echo(found.describe())
+    tell(found.describe())
     name = _start(kinetics, found, valley, template, settle)
-    typer.echo(f"The cell starts in {name}.")
+    tell(f"The cell starts in {name}.")
     state = found.states[found.names.index(name)]
     lanes = axes["--doses"], axes["--durations"]
     noise: dict[str, Any] = {}
@@ -111,29 +111,32 @@ def push(
         settings = settings.completed([Bare(kinetics)])
         noise = {"noise": counting(settings), "key": jax.random.key(settings.seed or 0), "runs": settings.cells}
     cells_of = fate_map(kinetics, state, template, *lanes, found, settle=settle, progress=progress, **noise)
-    typer.echo(cells_of.describe())
+    tell(cells_of.describe())
     _say_critical(cells_of)
+    if sum(found.stable) == 1:
+        tell(f"There is no other valley than {name}: every push is forgotten; 'pinnsim simulate' shows its course.")
     if cells_of.fates is not None:
-        typer.echo(cells_of.fates.describe())
+        tell(cells_of.fates.describe())
     tree = cells_of.to_xarray()
     ensemble = None
     if members == Members.ALL and len(chosen) > 1:
         from pinnsim.landscape import ensemble_map
 
         ensemble = ensemble_map(kinetics, chosen, name, template, *lanes, found, settle=settle, progress=progress)
-        typer.echo(ensemble.describe())
+        tell(ensemble.describe())
         own = ensemble.to_xarray()
         tree = tree.assign({f"member_{key}": own[key] for key in ("settles_in", "agreement", "critical_duration")})
     elif members == Members.ALL:
         typer.echo("This model has no other members; give a fitted bundle for agreement.", err=True)
     tree.attrs |= {"model": model, "start_valley": name, "kind": "simulation: nothing here was measured"}
     save_simulation(out, tree)
-    typer.echo(f"Written: {out}")
+    tell(f"Written: {out}")
     if picture is not None:
         from pinnsim.plot import fate_map_panel, save
 
         save(fate_map_panel(cells_of, ensemble, dose_label=f"dose of {template}", simulated=True), picture)
-        typer.echo(f"Written: {picture}")
+        tell(f"Written: {picture}")
+    answer({"model": model, "treatment": template, "start_valley": name, **_summary(cells_of), "out": out})
 
 
 def _start(kinetics: "AbstractKinetics", found: "Attractors", asked: str | None, template: str, settle: float) -> str:
@@ -158,6 +161,13 @@ def _start(kinetics: "AbstractKinetics", found: "Attractors", asked: str | None,
     return asked
 
 
+def _summary(found: "FateMap") -> dict[str, Any]:
+    """The map as JSON: a row per push, and the critical duration of each dose (null where there is none)."""
+    critical = [{"dose": dose, "duration": duration} for dose, duration in zip(*found.critical(), strict=True)]
+    told = {"described": found.describe(), "valleys": list(found.names), "settle": found.settle}
+    return {**told, "time_unit": found.time_unit, "critical": critical, "pushes": records(found.table())}
+
+
 def _say_critical(found: "FateMap") -> None:
     """The critical duration of each dose."""
     import math
@@ -165,4 +175,4 @@ def _say_critical(found: "FateMap") -> None:
     unit = found.time_unit
     for dose, duration in zip(*found.critical(), strict=True):
         said = "none up to the longest" if math.isnan(duration) else f"{duration:.4g} {unit}"
-        typer.echo(f"dose {dose:g}: critical duration {said}")
+        tell(f"dose {dose:g}: critical duration {said}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, read_project
-from pinnsim.cli.output import describe_data, to_json, write_files
+from pinnsim.cli.output import AsJson, answer, describe_data, speak_to, tell, to_json, write_files
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
@@ -24,6 +24,7 @@ def score(
         int | None,
         typer.Option(min=0, max=1000, help="Shuffled-network controls, instead of the file's.", show_default=False),
     ] = None,
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Score a project's model on what it did not see.
@@ -46,6 +47,7 @@ def score(
       blocks = [[25, 45]]         # held out, where there is one condition
     """
     start()
+    speak_to(as_json)
     project = read_project(config)
     check_folder(out)
     dataset = project.dataset if len(project.dataset.replicates) == 1 else project.dataset.mean()
@@ -57,11 +59,11 @@ def score(
     from pinnsim.plot import score_bars
     from pinnsim.report import png_bytes
 
-    typer.echo(table.to_text())
+    tell(table.to_text())
     for sentence in sentences:
-        typer.echo(sentence)
+        tell(sentence)
     if project.config.score.candidates:
-        typer.echo("note: [score.candidates] was not used; the configuration was scored as the file gives it.")
+        tell("note: [score.candidates] was not used; the configuration was scored as the file gives it.")
     summary = {
         **table.to_dict(),
         "made_by": "pinnsim score",
@@ -76,7 +78,8 @@ def score(
         BARS: png_bytes(score_bars(table)),
     }
     write_files(out, files)
-    typer.echo(f"Written: {out / SCORES}, {out / ROWS}, {out / BARS}\nNext: pinnsim report {out}")
+    tell(f"Written: {out / SCORES}, {out / ROWS}, {out / BARS}\nNext: pinnsim report {out}")
+    answer({**summary, "out": out})
 
 
 def _across_conditions(

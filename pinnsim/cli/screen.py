@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import ProgressBar, check_folder, read_members
-from pinnsim.cli.output import show_table, to_json, write_files
+from pinnsim.cli.arguments import ModelName, ProgressBar, check_folder, read_members
+from pinnsim.cli.output import AsJson, answer, show_table, speak_to, tell, to_json, write_files
 from pinnsim.cli.simulate import Members
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.session import start
@@ -35,10 +35,7 @@ _SHOWN = {
 
 
 def screen(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A name on the shelf, a bundle's folder, or a reaction system's .toml."),
-    ],
+    model: ModelName,
     edits: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,7 +63,7 @@ def screen(
     level: Annotated[float, typer.Option(help="Of the members' intervals.")] = 0.9,
     threshold: Annotated[float, typer.Option(help="What is no difference: log2, or share of the level.")] = 0.1,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows that are shown of each table.")] = 10,
-    as_json: Annotated[bool, typer.Option("--json", help="The tables as JSON, for programs.")] = False,
+    as_json: AsJson = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="For whole tables and pictures.")
     ] = None,
@@ -99,6 +96,7 @@ def screen(
     With --out: effects.csv, synergies.csv, triples.csv, fates.csv, screen.json, and two pictures.
     """
     start()
+    speak_to(as_json)
     from pinnsim.precision import enable_x64
     from pinnsim.screen import screen as run
 
@@ -129,16 +127,15 @@ def screen(
         progress=progress and not as_json,
     )
     tables = _tables(found)
-    if as_json:
-        typer.echo(to_json(_summary(model, found, {k: t.head(top) for k, t in tables.items()})), nl=False)
-    else:
+    answer(_summary(model, found, {name: table.head(top) for name, table in tables.items()}))
+    if not as_json:
         for (title, columns), table in zip(_SHOWN.items(), tables.values(), strict=True):
             if len(table):
                 show_table(title, columns, table.head(top)[list(columns)].to_numpy().tolist())
-        typer.echo(found.describe())
+        tell(found.describe())
     if out is not None:
         _write(out, model, found, tables)
-        typer.echo(f"Written: {out}", err=as_json)
+        tell(f"Written: {out}")
 
 
 def _tables(found: "Screen") -> "dict[str, pd.DataFrame]":

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pinnsim.cli.arguments import check_folder, read_data, read_model, read_system, read_times
+from pinnsim.cli.arguments import ModelName, check_folder, read_data, read_model, read_system, read_times
 from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SAMPLED, SEED, Method, Settings, counting, run_one
 from pinnsim.cli.outcomes import failures, show
+from pinnsim.cli.output import AsJson, answer, speak_to, tell
 from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.session import start, use_cores
 
@@ -41,15 +42,14 @@ class Members(enum.StrEnum):
 
 
 def simulate(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A name on the shelf, a bundle's folder, or a reaction system's .toml."),
-    ],
+    model: ModelName,
     times: Annotated[str, typer.Option(metavar="START:STOP:STEP", help="Times to report, or a list 0,5,10.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="A name that ends in .zarr or .nc.")],
     treatment: Annotated[
         list[str] | None,
-        typer.Option("--treatment", "-t", metavar="TEXT", help="One lane each; repeat for more.", show_default=False),
+        typer.Option(
+            "--treatment", "--perturb", "-t", metavar="TEXT", help="A lane; repeat for more.", show_default=False
+        ),
     ] = None,
     beginning: Annotated[
         Beginning | None,
@@ -91,6 +91,7 @@ def simulate(
     keep_failed: Annotated[
         bool, typer.Option("--keep-failed", help="Write although lanes or cells failed (their values are NaN).")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Simulate a model under treatments.
 
@@ -132,6 +133,7 @@ def simulate(
       import xarray as xr; tree = xr.open_datatree("pulse.zarr", engine="zarr", consolidated=False)
     """
     start()
+    speak_to(as_json)
     # More devices than lanes would only run copies of them. Before anything asks for a device.
     use_cores(max(1, len(treatment or [])) * ((cells or CELLS) if method in SAMPLED else 1))
     from pinnsim.formats.simulation import save_simulation
@@ -164,9 +166,9 @@ def simulate(
     settings = settings.completed(chosen)
     solver = _solver(method, settings.rtol or RTOL) if method in EQUATIONS else counting(settings)
     results = [run_one(one, moments, given, initial, solver, settings) for one in chosen]
-    show(results, model)
+    lanes_told = show(results, model)
     if dt is None and settings.dt is not None:
-        typer.echo(f"--dt {settings.dt:g} {unit}, chosen from the model.")
+        tell(f"--dt {settings.dt:g} {unit}, chosen from the model.")
     _flag_extrapolation(notes, unit, float(moments[-1]))
     failed = failures(results)
     if keep_failed or not failed:
@@ -178,11 +180,13 @@ def simulate(
             "kind": "simulation: nothing here was measured",
         }
         save_simulation(out, tree)
-        typer.echo(f"Written: {out}")
+        tell(f"Written: {out}")
     else:
         typer.echo("Nothing was written; --keep-failed keeps what is done.", err=True)
+    written = out if keep_failed or not failed else None
+    answer({"model": model, **settings.notes(), "begins": begins.value, "lanes": lanes_told, "out": written})
     failed.raise_any()
-    typer.echo(f"Next: pinnsim report {out.parent}")
+    tell(f"Next: pinnsim report {out.parent}")
 
 
 def _initial(
@@ -257,4 +261,4 @@ def _flag_extrapolation(notes: dict[str, Any], unit: str, last: float) -> None:
     """Says where the simulation leaves what the model was fitted to."""
     span = notes.get("times")
     if isinstance(span, list) and len(span) == 2 and last > span[1]:
-        typer.echo(f"extrapolation: the model was fitted to {span[0]:g} to {span[1]:g} {unit}; beyond is its guess.")
+        tell(f"extrapolation: the model was fitted to {span[0]:g} to {span[1]:g} {unit}; beyond is its guess.")

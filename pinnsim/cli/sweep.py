@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pinnsim.cli.arguments import ProgressBar, check_folder
+from pinnsim.cli.output import AsJson, answer, speak_to, tell
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
 
@@ -84,7 +85,7 @@ def init(
     with disk_errors(file.parent):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(text)
-    typer.echo(f"Written: {file}\nNext: pinnsim sweep run {file} --out out/{file.stem} --picture out/{file.stem}.png")
+    tell(f"Written: {file}\nNext: pinnsim sweep run {file} --out out/{file.stem} --picture out/{file.stem}.png")
 
 
 @app.command()
@@ -94,6 +95,7 @@ def plan(
     chunk: _Chunk = None,
     shard: _Shard = "1/1",
     model: _Model = "",
+    as_json: AsJson = False,
 ) -> None:
     """Show what a campaign would take: points, chunks, disk and time.
 
@@ -102,12 +104,14 @@ def plan(
       pinnsim sweep plan sweep.toml
     """
     start()
+    speak_to(as_json)
     from pinnsim.campaign import load_campaign, read_specification
     from pinnsim.sweep import plan
 
     loaded = load_campaign(read_specification(spec, model))
     found = plan(loaded, out, loaded.layout(chunk, _shard(shard)))
     _show_plan(found)
+    answer(_planned(found))
     found.check(out)
 
 
@@ -128,6 +132,7 @@ def run(
         Path | None, typer.Option("--picture", metavar="PNG", help="Draw a map in the end.", show_default=False)
     ] = None,
     show: _Show = "",
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Begin a campaign and work until it is done.
@@ -140,6 +145,7 @@ def run(
       pinnsim sweep run sweep.toml --out out/sweep --engine dask --address 10.0.0.1:8786
       pinnsim sweep run sweep.toml --out out/sweep --engine dask --jobqueue slurm --workers 32 --job walltime=02:00:00
     """
+    speak_to(as_json)
     part = _shard(shard)
     check_folder(out)
     if engine != Engine.IN_PROCESS:
@@ -187,6 +193,7 @@ def resume(
     jobqueue: _Queue = "",
     job: _Job = "",
     devices: _Devices = 1,
+    as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
     """Go on with a campaign after anything: what is pending or damaged is worked out.
@@ -196,6 +203,7 @@ def resume(
       pinnsim sweep resume out/sweep --engine processes --workers 2
     """
     start()
+    speak_to(as_json)
     from pinnsim import campaign
 
     report = campaign.resume(
@@ -206,28 +214,32 @@ def resume(
 
 
 @app.command()
-def status(folder: _Folder) -> None:
+def status(folder: _Folder, as_json: AsJson = False) -> None:
     """Show how far a campaign is. It may be running.
 
     \b
     Examples:
       pinnsim sweep status out/sweep
     """
+    speak_to(as_json)
     from pinnsim.sweep import Store, failures_by_reason
 
     store = Store(folder)
     counts = store.counts()
-    typer.echo(", ".join(f"{count} {what}" for what, count in counts.items()))
+    killers = [{"point": int(point), "reason": why} for point, why in _quarantined(store).items()]
+    answer({"folder": folder, "counts": counts, "failures": failures_by_reason(store), "quarantined": killers})
+    tell(", ".join(f"{count} {what}" for what, count in counts.items()))
     for reason, count in failures_by_reason(store).items():
-        typer.echo(f"  {count} {reason}")
+        tell(f"  {count} {reason}")
     for point, reason in _quarantined(store).items():
-        typer.echo(f"  point {point} killed its worker twice ({reason}): {_place(store, int(point))}")
+        tell(f"  point {point} killed its worker twice ({reason}): {_place(store, int(point))}")
 
 
 @app.command()
 def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="The shards.", show_default=False)],
     out: _Out,
+    as_json: AsJson = False,
 ) -> None:
     """Make one campaign's folder of its shards.
 
@@ -235,27 +247,31 @@ def merge(
     Examples:
       pinnsim sweep merge out/part1 out/part2 out/part3 --out out/whole
     """
+    speak_to(as_json)
     check_folder(out)
     from pinnsim.sweep import merge
 
     store = merge(folders, out)
-    typer.echo(f"Written: {out} ({', '.join(f'{count} {what}' for what, count in store.counts().items())})")
+    answer({"folder": out, "counts": store.counts()})
+    tell(f"Written: {out} ({', '.join(f'{count} {what}' for what, count in store.counts().items())})")
 
 
 @app.command()
-def verify(folder: _Folder) -> None:
+def verify(folder: _Folder, as_json: AsJson = False) -> None:
     """Read everything that is done, hold it against its sha256, and show the hash of all numbers.
 
     \b
     Examples:
       pinnsim sweep verify out/sweep
     """
+    speak_to(as_json)
     from pinnsim.sweep import Store
 
     store = Store(folder)
     store.verify()
-    typer.echo(f"All is sound. {', '.join(f'{count} {what}' for what, count in store.counts().items())}")
-    typer.echo(f"sha256 {store.content_hash()}")
+    answer({"folder": folder, "counts": store.counts(), "sha256": store.content_hash()})
+    tell(f"All is sound. {', '.join(f'{count} {what}' for what, count in store.counts().items())}")
+    tell(f"sha256 {store.content_hash()}")
 
 
 @app.command(hidden=True)
@@ -277,7 +293,7 @@ def _draw(folder: Path, path: Path, show: str, x: str = "dose", y: str = "durati
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         save(drawn, path)
-    typer.echo(f"Written: {path}")
+    tell(f"Written: {path}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -293,21 +309,28 @@ def _show_plan(found: "Plan") -> None:
 
     time = "" if math.isnan(found.seconds) else f", about {found.seconds:.3g} s of one worker"
     compiling = "" if math.isnan(found.seconds) else f" and {found.compiling:.3g} s to compile"
-    typer.echo(
+    tell(
         f"{found.points} points in {found.chunks} chunks of {found.chunk}; {size_text(found.bytes)} on disk "
         f"({size_text(found.free)} free){time}{compiling}."
     )
 
 
+def _planned(found: "Plan") -> dict[str, object]:
+    names = ("points", "chunks", "chunk", "bytes", "free", "seconds", "compiling")
+    return {name: getattr(found, name) for name in names}
+
+
 def _show_report(report: "Report", folder: Path) -> None:
     counts = ", ".join(f"{count} {what}" for what, count in report.counts.items())
-    typer.echo(f"{counts}; {report.chunks} chunks written in {report.seconds:.3g} s.")
+    tell(f"{counts}; {report.chunks} chunks written in {report.seconds:.3g} s.")
     if report.lost:
         print(f"{report.lost} workers died and were replaced.", file=sys.stderr)
     if report.quarantined:
         points = ", ".join(map(str, report.quarantined))
         print(f"E_SOLVER: points {points} killed their worker twice; see 'pinnsim sweep status'.", file=sys.stderr)
-    typer.echo(f"Written: {folder}")
+    tell(f"Written: {folder}")
+    told = {"counts": report.counts, "chunks": report.chunks, "seconds": report.seconds, "workers_lost": report.lost}
+    answer({"folder": folder, **told, "quarantined": list(report.quarantined)})
     if report.quarantined or (report.counts["failed"] and not report.counts["done"]):
         raise typer.Exit(4)
 

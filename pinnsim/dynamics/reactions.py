@@ -160,7 +160,7 @@ def reaction_system(
             )
         bad = [f"{name} = {value}" for name, value in start.items() if not (np.isfinite(value) and value >= 0)]
         if bad:
-            problems.add("E_CONFIG_VALUE", f"Amounts to start from must be finite and >= 0, but {first(bad)}.")
+            problems.add("E_INIT", f"Amounts to start from must be finite and >= 0, but {first(bad)}.")
     if law is None:
         constants = [reaction.rate for reaction in reactions]
         law = MassAction(jnp.stack([jnp.asarray(value, dtype=float) for value in constants]))

@@ -20,6 +20,7 @@ from pinnsim.formats.sbml_math import MathReader, TooLargeError
 _HARMLESS = {"layout", "render", "groups", "l3v2extendedmath"}
 _SECONDS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}
 _UNITS_ONLY = {10313}  # a reference to a unit that is not there: no number depends on it
+_CIRCLES = (20906,)  # rules and reactions that need one another
 _MESSAGE = 160  # characters of libSBML's own words
 
 Plain = dict[str, Any]
@@ -75,7 +76,8 @@ def _faults(document: Any, refused: Refusals) -> bool:
         error = document.getError(k)
         if error.getSeverity() >= libsbml.LIBSBML_SEV_ERROR and error.getErrorId() not in _UNITS_ONLY:
             words = " ".join((error.getShortMessage() or error.getMessage()).split())[:_MESSAGE]
-            refused.add("E_SBML_INVALID", f"line {error.getLine()}: {words} (libSBML {error.getErrorId()})")
+            code = "E_RULE_CYCLE" if error.getErrorId() in _CIRCLES else "E_SBML_INVALID"
+            refused.add(code, f"line {error.getLine()}: {words} (libSBML {error.getErrorId()})")
     return bool(refused.found)
 
 
