@@ -48,7 +48,7 @@ def read_anndata(
     **Raises** all problems together: `E_LAYER_MISSING`, `E_COLUMN_MISSING`, `E_GENE_UNMATCHED`, `E_DATA_FILE`, and
     those of `Snapshots.build`; `E_SIZE` before memory is taken.
     """
-    data = _opened(table)
+    data = open_cells(table) if isinstance(table, str | Path) else table
     problems = Problems()
     builder.complete(problems, {"kind": "snapshot", **declared})
     _check_names(problems, data, layers, time_key, condition_key, size_factors, genes)
@@ -71,12 +71,15 @@ def read_anndata(
     )
 
 
-def _opened(table: Any) -> Any:
+def open_cells(path: str | Path) -> Any:
+    """The AnnData object of an `.h5ad` file, looked at before it is read.
+
+    **Raises** `E_DATA_FILE` for what is none, with links and data in other files among them; `E_SIZE` before memory is
+    taken.
+    """
     import anndata
 
-    if not isinstance(table, str | Path):
-        return table
-    path = Path(table)
+    path = Path(path)
     if not path.is_file():
         raise PinnsimError.of("E_DATA_FILE", f"there is no file '{path.name}'; check the path.")
     try:
@@ -84,7 +87,8 @@ def _opened(table: Any) -> Any:
         if not excess:
             return anndata.read_h5ad(path)
     except Exception as error:  # whatever a damaged file makes HDF5, zarr or pandas say
-        raise PinnsimError.of("E_DATA_FILE", f"'{path.name}' cannot be read as AnnData: {error}") from error
+        what = str(error).strip().partition("\n")[0]
+        raise PinnsimError.of("E_DATA_FILE", f"'{path.name}' cannot be read as AnnData: {what}") from error
     raise PinnsimError.of("E_SIZE", f"{excess}; write the file again with the cells and genes that you need.")
 
 

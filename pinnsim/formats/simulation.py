@@ -81,19 +81,6 @@ def load_simulation(path: str | Path, limit: int = LIMIT) -> xr.DataTree:
     return tree
 
 
-def check_declared(path: Path, limit: int = LIMIT) -> None:
-    """Refuses an HDF5 file by what it declares, before memory is taken: a few kilobytes can declare terabytes.
-
-    **Raises** `E_SIZE`, `E_DATA_FILE` for what is no HDF5 file, and for links and arrays in other files.
-    """
-    try:
-        declared = sum(_declared_hdf5(path))
-    except _FAILURES as error:
-        raise PinnsimError.of("E_DATA_FILE", f"'{path}' cannot be read as an HDF5 file: {error}.") from error
-    if declared > limit:
-        raise PinnsimError.of("E_SIZE", f"'{path}' needs {declared / 1e12:.3g} TB, limit {limit / 1e9:.3g} GB.")
-
-
 def _suffix(path: Path) -> Literal[".zarr", ".nc"]:
     if path.suffix == ".zarr":
         return ".zarr"

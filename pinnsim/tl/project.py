@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pinnsim import pp
 from pinnsim.annotated import record
 from pinnsim.annotated.cells import selected
+from pinnsim.data.cells import open_cells
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
 from pinnsim.fit import FitPlan
-from pinnsim.formats.simulation import check_declared
 from pinnsim.formats.toml import read_config
 from pinnsim.model import ModelConfig
 from pinnsim.tl.fit import USUAL, fit
@@ -104,7 +104,7 @@ def load_cells(path: str | Path, without: tuple[str, ...] = (), **plan: int | No
     if changes:
         config = config.model_copy(update={"fit": config.fit.model_copy(update=changes)})
     folder, cells = Path(path).parent, config.cells
-    adata = _read(folder / cells.h5ad)
+    adata = open_cells(folder / cells.h5ad)
     with Problems() as problems:
         adata = problems.attempt(lambda: _chosen(adata, cells, without))
         if adata is None:
@@ -176,20 +176,6 @@ def described(project: Cells) -> dict[str, Any]:
         "typical_half_life": [gene for gene, text in source.items() if not str(text).startswith("measured")],
         "simulated": bool(told["simulated"]),
     }
-
-
-def _read(path: Path) -> Any:
-    """**Raises** `E_DATA_FILE`, `E_SIZE`."""
-    import anndata
-
-    if not path.is_file():
-        raise PinnsimError.of("E_DATA_FILE", f"[cells] h5ad: there is no file '{path}'.")
-    check_declared(path)
-    try:
-        return anndata.read_h5ad(path)
-    except Exception as error:  # anndata raises what its readers raise
-        what = str(error).strip().partition("\n")[0]
-        raise PinnsimError.of("E_DATA_FILE", f"'{path}' cannot be read as an .h5ad file: {what}.") from error
 
 
 def _chosen(adata: Any, cells: CellsConfig, without: tuple[str, ...]) -> Any:
