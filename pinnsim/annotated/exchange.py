@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from pinnsim.data.cells import open_cells
 from pinnsim.errors import PinnsimError, first
 from pinnsim.formats.simulation import load_simulation, save_simulation
 from pinnsim.store import replacing
@@ -84,16 +85,9 @@ def _sweep(path: Path) -> tuple[xr.DataTree, dict[str, bytes]]:
 
 
 def _annotated(path: Path) -> tuple[xr.DataTree, dict[str, bytes]]:
-    import anndata
-
     from pinnsim.annotated import to_xarray
 
-    try:
-        adata = anndata.read_h5ad(path)
-    except Exception as error:  # anndata raises what its readers raise
-        what = str(error).strip().partition("\n")[0]
-        raise PinnsimError.of("E_DATA_FILE", f"'{path}' cannot be read as an .h5ad file: {what}.") from error
-    return to_xarray(adata), {}
+    return to_xarray(open_cells(path)), {}
 
 
 def _fit(path: Path) -> tuple[xr.DataTree, dict[str, bytes]]:
