@@ -134,7 +134,7 @@ def _sbml() -> None:
 def _dask() -> None:
     from pinnsim.sweep.cluster import Cluster
 
-    Cluster(_load, {})
+    Cluster(_load, ())
 
 
 def _load(texts: Any) -> Any:
