@@ -1,7 +1,8 @@
 """The thirty bad inputs of the contract, each as a folder to be written and a command line to be run in it.
 
 `CASES[number]` is a list of cases: most are projects for `pinnsim check`, the tiny project of `PROJECT` with a text or
-a table changed; those that cannot occur there (stored models, solvers, disks, runners) are the command where they can.
+a table changed; those that cannot occur there (stored models, solvers, disks) are the command where they can. A second
+runner of a campaign (part of row 29) is refused in tests/test_sweep_store.py.
 """
 
 import contextlib
@@ -9,7 +10,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PROJECT = """\
 [data]
@@ -186,19 +187,6 @@ def _occupied(folder: Path) -> None:
     (folder / "taken").write_text("a file")
 
 
-def _held(folder: Path) -> None:
-    """A campaign's folder whose runner is this very process, started elsewhere: it lives."""
-    from pinnsim.cli import run
-    from pinnsim.sweep.lock import Lock
-
-    run(["sweep", "init", str(folder / "sweep.toml")])
-    (folder / "out").mkdir()
-    _HELD.append(Lock(folder / "out" / "lock"))
-
-
-_HELD: list[Any] = []
-
-
 def called(case: Case, folder: Path) -> tuple[int, str, str]:
     """Exit status, stdout and stderr of a case in a folder of its own."""
     from pinnsim.cli import run
@@ -210,8 +198,6 @@ def called(case: Case, folder: Path) -> tuple[int, str, str]:
         if case.prepare is not None:
             case.prepare(folder)
         status = run(list(case.command))
-        while _HELD:
-            _HELD.pop().release()
     return status, out.getvalue(), err.getvalue()
 
 
@@ -309,7 +295,6 @@ CASES: dict[int, list[Case]] = {
     28: [system("E_SOLVER", _RATE, 'rate = "x * x"')],
     29: [
         Case("E_DISK", ("fit", "project.toml", "--out", "taken/out"), {"project.toml": PROJECT, **TABLES}, _occupied),
-        Case("E_LOCKED", ("sweep", "run", "sweep.toml", "--out", "out", "--engine", "processes"), {}, _held),
     ],
     30: [Case("E_SIZE", _CELLS, {}, _huge)],
 }

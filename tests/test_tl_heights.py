@@ -22,7 +22,7 @@ def test_heights_of_the_model_are_those_of_its_stationary_law(tmp_path):
     # Exchanging the genes changes nothing.
     np.testing.assert_allclose(x, y)
     seen = np.isfinite(values) & np.isfinite(values.T)
-    np.testing.assert_allclose(values[seen], values.T[seen], rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(values[seen], values.T[seen], rtol=1e-6, atol=1e-3)
     # Its lowest cell is at a root of the equations, to within two cells of the grid.
     lowest = np.unravel_index(np.nanargmin(np.where(np.isfinite(values), values, np.nan)), values.shape)
     place = np.array([x[lowest[0]], y[lowest[1]]])
