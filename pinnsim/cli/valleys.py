@@ -12,6 +12,7 @@ from pinnsim.cli.screen import SUMMARY as SCREEN
 
 if TYPE_CHECKING:
     import numpy as np
+    from matplotlib.axes import Axes
 
     from pinnsim.report import Report
 
@@ -140,11 +141,11 @@ def tell_push(page: "Report", path: Path) -> Told:
     return Told({}, [f"{text} No push of these moves it elsewhere."])
 
 
-def _plane(states: "np.ndarray", names: Sequence[str], stability: Sequence[str], points: Sequence[str]) -> object:
+def _plane(states: "np.ndarray", names: Sequence[str], stability: Sequence[str], points: Sequence[str]) -> "Axes":
     from pinnsim.plot.style import BLUE, RED, new_axes, place_labels, styled
 
     @styled
-    def draw() -> object:
+    def draw() -> "Axes":
         ax = new_axes(None, (5.2, 4.2))
         for kind, colour, marker in (("stable", BLUE, "o"), ("other", RED, "X")):
             of = [k for k, word in enumerate(stability) if (word == "stable") == (kind == "stable")]

@@ -9,6 +9,7 @@ posterior, or kept starts where there is none.
 """
 
 import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -110,5 +111,5 @@ def _table(
     )
 
 
-def _joined(first: object, second: object) -> object:
+def _joined(first: Any, second: Any) -> Any:
     return jnp.concatenate([first, second]) if eqx.is_array(first) else first
