@@ -30,10 +30,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
+from scipy.special import gammaln
 
 from pinnsim.latent.cells import Cells
 from pinnsim.latent.network import Decoder, LatentNetwork
-from pinnsim.observation.counts import negative_binomial_log
 from pinnsim.parameter import Parameter, frozen, resolve
 
 MOST = 1000  # training cells that others are compared with: drawn at random where there are more
@@ -117,20 +117,17 @@ def scored(
 def entropies(dispersion: np.ndarray) -> np.ndarray:
     """Entropies of negative binomial counts, (reading, node), in nats, at means of which the logarithm goes from
     log 1e-5 to log 1e7 in equal steps."""
-    found = np.zeros((len(dispersion), NODES))
+    found, shape = np.zeros((len(dispersion), NODES)), 1.0 / dispersion[:, None]
     for k, mean in enumerate(np.exp(_LOG_MEANS)):
         top = mean + 20.0 + 40.0 * np.sqrt(mean + dispersion.max() * mean**2)
         counts = np.unique(np.round(np.expm1(np.linspace(0.0, np.log1p(top), _SUPPORT))))
         # Each count stands for those around it that are left out.
         edges = np.concatenate([[-0.5], 0.5 * (counts[1:] + counts[:-1]), [counts[-1] + 0.5]])
-        logs = np.asarray(_logs(jnp.asarray(counts), jnp.asarray(mean), jnp.asarray(dispersion)))
+        # On the host: each mean has a support of its own, and a program of its own would be compiled for it.
+        logs = gammaln(counts + shape) - gammaln(shape) - gammaln(counts + 1.0) - shape * np.log1p(mean / shape)
+        logs += counts * (np.log(mean) - np.log(shape + mean))
         found[:, k] = -np.sum(np.diff(edges) * np.exp(logs) * logs, axis=1)
     return found
-
-
-@jax.jit
-def _logs(counts: Array, mean: Array, dispersion: Array) -> Array:
-    return negative_binomial_log(counts[None, :], mean, dispersion[:, None])
 
 
 def _own(network: LatentNetwork, domain: Domain, seen: np.ndarray) -> np.ndarray:

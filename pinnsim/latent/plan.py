@@ -14,10 +14,10 @@ class LatentPlan(BaseModel):
     Weights: `predict` (the next time's embeddings), `reconstruct` (the cells themselves), `spread` and `decorrelate`
     (against collapse), `anchor` (what a kinetic model says of the decoder, where one is given), `action` (the landscape
     that adds least to pure noise, where several lead from one time to the next), `decay` (encoder and decoder near
-    linear maps). `mask` is the share of
-    readings hidden from the encoder where it reconstructs, `blur` the standard deviation of noise added to an embedding
-    before it is decoded; `target_moves`: whether slopes also pass through the embeddings that are to be predicted,
-    which invites collapse and is there to show it; `held`: share of the cells that calibrate what is out of domain;
+    linear maps). `mask` is the share of readings hidden from the encoder where it reconstructs, `blur` the standard
+    deviation of noise added to an embedding before it is decoded; `target_moves`: whether slopes also pass through the
+    embeddings that are to be predicted, which invites collapse and is there to show it; `held`: share of the cells that
+    calibrate what is out of domain;
     `neighbours`: how many training cells of the most similar depth a cell is compared with there.
 
     Good values: dimension 4-8; 500-2000 steps at learning rate 3e-3; 64-256 cells of each population per chunk;
