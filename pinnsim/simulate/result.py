@@ -88,8 +88,8 @@ def run_facts(title: str, run: Any, *more: tuple[str, object]) -> Facts:
     moments, done = np.asarray(run.times), np.asarray(run.done)
     rows.append(("times", f"{moments.size}, {span(moments[0], moments[-1], run.time_unit)}"))
     rows.append(("reached the last time", f"{int(done.sum())} of {done.size}"))
-    whole = done.reshape(len(done), -1).all(axis=1)
-    failed = [name for name, ok in zip(run.lanes, whole, strict=False) if not ok]
+    whole = done.reshape(len(done), -1)
+    failed = [name for name, lane in zip(run.lanes, whole, strict=False) if not lane.all()]
     return title, [*rows, *([("failed", some(failed))] if failed else [])]
 
 
