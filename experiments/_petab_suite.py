@@ -5,6 +5,9 @@
     fits from random starts between the bounds, against -log L at the published parameters
 
 The suite's cases are of versions 1 and 2. What is not supported must be refused by name, and no number may be wrong.
+It has no committed results yet and so is no experiment of the list: to run it, name this file and its plan
+`petab_suite.py` and `petab_suite.toml`, and give the plan a larger `budget`.
+
 Beside the results, `petab_suite_cases.csv` has a line per case. Without the data a small problem of our own stands in.
 
 Sources: PEtab-dev/petab_test_suite; H. Hass et al., Bioinformatics 35:3073 (2019), for the published problems.
@@ -31,7 +34,15 @@ from pinnsim.formats.petab import PetabProblem, read_petab, stiff_method
 from pinnsim.formats.petab_fit import PetabFit, fit_petab
 from pinnsim.plot import save
 
-SMOKE: dict[str, Any] = {"cases": 1, "published": [], "gradients": 1, "fitted": [], "starts": 1, "gradient_rtol": 1e-9}
+SMOKE: dict[str, Any] = {
+    "cases": 1,
+    "budget": 900.0,
+    "published": [],
+    "gradients": 1,
+    "fitted": [],
+    "starts": 1,
+    "gradient_rtol": 1e-9,
+}
 PASS, REFUSED, WRONG = "pass", "refused", "wrong"
 COLOURS = {PASS: "#0072B2", REFUSED: "#BBBBBB", WRONG: "#D55E00"}
 OWN = "own"
@@ -89,7 +100,12 @@ def _findings(
             "off": abs(found - expected),
             "seconds": time.perf_counter() - begun,
         }
-    fits = {name: _fitted(problems[name], plan, progress) for name in plan["fitted"]}
+    fits = {}
+    for name in plan["fitted"]:
+        if time.perf_counter() - since > plan["budget"]:
+            notes = (*notes, f"Not run, the time was up: the fits of {name}.")
+        else:
+            fits[name] = _fitted(problems[name], plan, progress)
     for name in tqdm(plan["published"], desc="gradients", disable=not progress):
         if time.perf_counter() - since > plan["budget"]:
             # A row without a number fails.
@@ -214,17 +230,20 @@ def _told(
         ),
         *(
             Acceptance(
-                f"starts of {plan['starts']} that were fitted, {name}", len(fit.objective), plan["starts"], "higher"
+                f"starts of {plan['starts']} that were fitted, {name}",
+                len(fits[name].objective) if name in fits else 0,
+                plan["starts"],
+                "higher",
             )
-            for name, fit in fits.items()
+            for name in plan["fitted"]
         ),
         *(
             Acceptance(
                 f"-log L of the best of {plan['starts']} fits at the most less the published one, {name}",
-                float(fit.objective[0] + nominal[name]["reference"]),
+                float(fits[name].objective[0] + nominal[name]["reference"]) if name in fits else math.nan,
                 plan["within"],
             )
-            for name, fit in fits.items()
+            for name in plan["fitted"]
         ),
     ]
     save(_picture(counts, fits, nominal), out / "petab_suite.png")
@@ -248,7 +267,10 @@ def _told(
 
 
 def _picture(counts: dict[str, Counter], fits: dict[str, PetabFit], nominal: dict[str, dict[str, float]]) -> plt.Figure:
-    figure, axes = plt.subplots(1, 1 + len(fits), figsize=(3.4 * (1 + len(fits)), 3.2), layout="constrained")
+    figure, grid = plt.subplots(
+        1, 1 + len(fits), figsize=(max(5.0, 3.4 * (1 + len(fits))), 3.2), layout="constrained", squeeze=False
+    )
+    axes = grid[0]
     left = np.zeros(len(counts))
     for result, colour in COLOURS.items():
         width = np.array([found[result] for found in counts.values()], dtype=float)
