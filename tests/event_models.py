@@ -37,7 +37,8 @@ def written(*names: str) -> str:
     parameters = {"k": 0.9, "n": 0, "q": 0, "last": 0, "x": 0}
     listed = "".join(f'<parameter id="{name}" value="{value}" constant="false"/>' for name, value in parameters.items())
     return document(
-        '<listOfCompartments><compartment id="C" spatialDimensions="3" size="1.5" constant="false"/></listOfCompartments>'
+        '<listOfCompartments><compartment id="C" spatialDimensions="3" size="1.5" constant="false"/>'
+        "</listOfCompartments>"
         '<listOfSpecies><species id="A" compartment="C" initialConcentration="2" hasOnlySubstanceUnits="false" '
         'boundaryCondition="false" constant="false"/><species id="B" compartment="C" initialAmount="0.5" '
         'hasOnlySubstanceUnits="false" boundaryCondition="false" constant="false"/></listOfSpecies>'

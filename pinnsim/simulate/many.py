@@ -26,8 +26,8 @@ from pinnsim.simulate.method import ODE
 from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
-from pinnsim.simulate.switches import events_of
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
+from pinnsim.simulate.switches import events_of
 from pinnsim.tree import named_shapes, replaced
 
 Own = Mapping[str, Array]
