@@ -261,7 +261,8 @@ def _picture(counts: dict[str, Counter]) -> plt.Figure:
 
 
 def _stand_in(folder: Path) -> None:
-    """A suite of two small cases of our own: a decay with its exact answer, and one with an event, to be refused."""
+    """A suite of two small cases of our own: a decay with its exact answer, without an event and with one that never
+    happens."""
     law = "<apply><times/><ci>k</ci><ci>S</ci></apply>"
     event = (
         '<listOfEvents><event id="e" useValuesFromTriggerTime="true"><trigger initialValue="true" persistent="true">'

@@ -143,11 +143,11 @@ def test_simulate_runs_events_like_scipy_and_serves_a_sweep_with_one_program() -
     held = (TIMES > 0.5) & (TIMES <= 1.5)
     np.testing.assert_allclose(np.asarray(found.state_of("A"))[1, held], 4.0)
     # Rates of their own move every instant; lanes beside change nothing.
-    rates = np.array([0.3, 0.9, 1.7])
-    begin = jax.numpy.stack([system.default_state()] * 3).at[:, list(system.states).index("k")].set(rates)
+    rates = jax.numpy.asarray([0.3, 0.9, 1.7])
+    begin = jax.numpy.stack([system.default_state()] * 3)
     none = Perturbation.none(system.table)
-    swept = solve_many(system, TIMES, none, begin, method)
-    alone = solve_many(system, TIMES, none, begin[1:2], method)
+    swept = solve_many(system, TIMES, none, begin, method, own={"constants/k": rates})
+    alone = solve_many(system, TIMES, none, begin[:1], method, own={"constants/k": rates[1:2]})
     assert np.asarray(swept.outcome).tolist() == [Outcome.DONE] * 3
     np.testing.assert_allclose(swept.states[1], expected, rtol=1e-6, atol=1e-8)
     np.testing.assert_allclose(swept.states[1], alone.states[0], rtol=1e-12)

@@ -20,7 +20,7 @@ from pinnsim.formats.sbml_scan import Limits  # noqa: E402
 
 EVENT = (
     '<listOfEvents>\n<event id="burst" useValuesFromTriggerTime="true"><trigger initialValue="true" persistent="true">'
-    f"{mathml('A < 1')}</trigger></event></listOfEvents>"
+    f"{mathml('delay(A, 1) < 1')}</trigger></event></listOfEvents>"
 )
 ALGEBRAIC = f'<listOfRules>\n<algebraicRule id="balance">{mathml("k2 - k1")}</algebraicRule></listOfRules>'
 SECOND = '<parameter id="k2" constant="false"/></listOfParameters>'
@@ -39,7 +39,9 @@ BASE = written()
 FAST = _third(BASE).replace('id="R" reversible="true"', 'id="R" reversible="true" fast="true"')
 DELAYED = BASE.replace("<ci> A </ci>", mathml("delay(A, 1)").partition(">")[2].rpartition("</math>")[0])
 REFUSED: dict[str, tuple[str, str, str]] = {
-    "event": (_with(BASE, EVENT, "</listOfReactions>"), "E_SBML_UNSUPPORTED", "event at line 4 (burst)"),
+    "delay in an event": (
+        _with(BASE, EVENT, "</listOfReactions>"), "E_SBML_UNSUPPORTED", "delay() in trigger at line 4 (burst)"
+    ),
     "algebraic rule": (
         _with(BASE.replace("</listOfParameters>", SECOND), ALGEBRAIC, "</listOfParameters>"),
         "E_SBML_UNSUPPORTED",
@@ -98,7 +100,7 @@ def test_all_is_told_at_once() -> None:
                  "</listOfParameters>")  # fmt: skip
     error = refusal(text)
     assert error.codes == ("E_SBML_UNSUPPORTED",) * 3
-    for words in ("event at line 5 (burst)", "algebraicRule at line 4 (balance)", "delay() in kineticLaw"):
+    for words in ("delay() in trigger at line 5 (burst)", "algebraicRule at line 4 (balance)", "delay() in kineticLaw"):
         assert words in str(error)
     assert error.exit_status == 3
 
@@ -183,7 +185,7 @@ def test_antimony_reads_no_other_files() -> None:
 def test_the_command_line_says_what_was_understood_and_what_was_refused(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.xml", tmp_path / "bad.xml"
     good.write_text(written(("law", "switched")))
-    bad.write_text(REFUSED["event"][0])
+    bad.write_text(REFUSED["algebraic rule"][0])
     found = json.loads(call("import", good, "--json").out)
     assert found["conservation_laws"] == ["A + B = total"]
     assert found["switch_times"] == [1.3]
@@ -191,7 +193,7 @@ def test_the_command_line_says_what_was_understood_and_what_was_refused(tmp_path
     assert found["start"] == {"A": 3.0, "B": 0.5}
     status, _, said = call("import", bad)
     assert status == 3
-    assert "E_SBML_UNSUPPORTED: event at line 4 (burst)" in said
+    assert "E_SBML_UNSUPPORTED: algebraicRule at line 4 (balance)" in said
     status, shown, _ = call("check", good)
     assert status == 0
     assert "Conserved: A + B = total" in shown

@@ -151,7 +151,7 @@ class HostRules:
 
     def given(self, time: float | np.ndarray, state: np.ndarray) -> np.ndarray:
         """What programs of any time are given, (given,), or for several moments (given, moment)."""
-        if np.ndim(time) == 0:
+        if not isinstance(time, np.ndarray) or time.ndim == 0:
             return np.concatenate([state, [time], self.rest])
         more = np.broadcast_to(self.rest[:, None], (len(self.rest), len(time)))
         return np.concatenate([state, time[None], more])

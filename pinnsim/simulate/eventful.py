@@ -148,7 +148,7 @@ def integrate_with_events(
             return (jnp.zeros_like(happens), *happened(now, carry[1], stop, carry[2]))
 
         _, waiting, state = jax.lax.while_loop(lambda c: c[0], instant, (happens, course.waiting, state))
-        instants = course.instants + happens
+        instants = course.instants + happens.astype(int)
         outcome = _with_trouble(new.outcome, waiting, instants)
         seen = jax.tree.map(lambda a, b: jnp.where(moved, a, b), new, course.seen)
         walk = new._replace(time=stop, state=state, outcome=outcome, steps=jnp.where(happens, 0, new.steps))

@@ -6,6 +6,7 @@ that changed, and the first such moment is bracketed down to neighbouring number
 afresh.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -113,9 +114,14 @@ class _Run:
         return end, solver.y
 
     def _watched(self, times: np.ndarray, states: np.ndarray) -> np.ndarray:
-        watching = self.events.watching
+        if self.events is None:
+            return np.zeros((0, len(times)))
+        watching, triggers = self.events.watching, len(self.events.triggers)
         values = watching.run_on_host(self.host.given(times, states))[watching.positions(self.events.conditions)]
-        return np.nan_to_num(values)
+        values = np.nan_to_num(values)
+        # Any number but 0 is true.
+        values[:triggers] = values[:triggers] != 0
+        return values
 
     def _before(self, waiting: Waiting, time: float, state: np.ndarray) -> np.ndarray:
         """Conditions as they are, triggers as they were noticed: what an instant missed is noticed right after it."""
@@ -123,15 +129,13 @@ class _Run:
         values[: len(waiting.on)] = waiting.on
         return values
 
-    def _changed(self, before: np.ndarray, dense: object, left: float, right: float) -> float | None:
+    def _changed(
+        self, before: np.ndarray, dense: Callable[[np.ndarray], np.ndarray], left: float, right: float
+    ) -> float | None:
         """The first moment in (left, right] at which a condition is another than before."""
 
         def differs(times: np.ndarray) -> np.ndarray:
-            values = self._watched(times, dense(times))
-            # Any number but 0 is true.
-            count = len(self.events.triggers)
-            values[:count] = values[:count] != 0
-            return (values != before[:, None]).any(axis=0)
+            return (self._watched(times, dense(times)) != before[:, None]).any(axis=0)
 
         low, high, looks = left, right, _LOOKS
         while True:

@@ -315,7 +315,7 @@ def _check_size(
         )
 
 
-def _collect(check: Callable[[], None], problems: Problems) -> None:
+def _collect(check: Callable[[], object], problems: Problems) -> None:
     try:
         check()
     except PinnsimError as error:
