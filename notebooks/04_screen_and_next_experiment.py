@@ -160,8 +160,8 @@ axes.get_legend().set_title("according to")
 plt.show()
 
 # %% [markdown]
-# The order is right, the numbers are not quite: the truth lies above the best doubles' whiskers. These are the chance of
-# cells alone; that the model's rates are estimates, too, is not in them (`screen(..., members=...)` in
+# The order is right, the numbers are not quite: the truth lies above the best doubles' whiskers. These are the chance
+# of cells alone; that the model's rates are estimates, too, is not in them (`screen(..., members=...)` in
 # `docs/screens.md` and `ensemble_map` show how far the draws of a fit agree).
 #
 # The baseline of a double is what its parts do if they act independently, `1 - (1 - p)(1 - q)`. Doubles beyond it are
@@ -247,4 +247,5 @@ pd.DataFrame(report).T.rename(
 #
 # **What to keep in mind.** Models are compared with one another, not with what nobody thought of. Expected numbers are
 # means; where models are far from normal they are only a ranking. A rival that is badly fitted is easy to tell apart:
-# with one start in place of four, the second model ended 58 nats behind. Screens of whole networks: `docs/screens.md`.
+# with one start and half the steps, the second model ended 58 nats behind. Screens of whole networks:
+# `docs/screens.md`.
