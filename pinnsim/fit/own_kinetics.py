@@ -100,7 +100,7 @@ class KineticFit:
             self.kinetics.table.require("reactions", reaction), self.kinetics.table.require("species", species),
         )  # fmt: skip
         reach = float(norm.ppf(0.5 + 0.5 * level))
-        return tuple(np.exp(np.asarray(value + k * reach * spread)) for k in (-1, 0, 1))  # type: ignore[return-value]
+        return tuple(np.exp(np.asarray(value + k * reach * spread)) for k in (-1, 0, 1))
 
 
 def fit_kinetics(
