@@ -51,8 +51,7 @@ SMOKE: dict[str, Any] = {
     "candidates": [{"name": "smoke", "latent": {"steps": 5}}],
     "landscape": {"degree": 2, "fit": {"cells": 20, "steps": 2, "waves": 2, "warm": 0, "most": 1}},
 }
-LATENT, GENE_SPACE = "latent model", "landscape in gene space"
-BEFORE, MIXED = "previous time", "mixture of neighbours"
+LATENT, GENE_SPACE, BEFORE, MIXED = "latent model", "landscape in gene space", "previous time", "mixture of neighbours"
 ALIKE = "the same with a tilt of the first day and least action"
 LEAST = 3  # counts of a cell that is to be judged: one of nothing says nothing
 TRAINING = "trainings whose embeddings collapsed"
