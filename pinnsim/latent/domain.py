@@ -23,7 +23,7 @@ NeurIPS (2019), for likelihoods led by what says nothing of the kind; V. Vovk, A
 Learning in a Random World (2005), for conformal p values.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -77,9 +77,8 @@ class OutOfDomain(NamedTuple):
 def blank(cells: int, held: int, readings: int, dimension: int, neighbours: int) -> Domain:
     """A domain of these shapes, all zeros."""
     shapes = ((cells, dimension), (cells, readings), (cells,), (cells, 2), (held, readings), (held,), (held,))
-    return Domain(
-        *(frozen(np.zeros(shape)) for shape in (*shapes, (readings, NODES))), neighbours=jnp.asarray(neighbours)
-    )
+    parts: list[Any] = [frozen(np.zeros(shape)) for shape in (*shapes, (readings, NODES))]
+    return Domain(*parts, jnp.asarray(neighbours))
 
 
 def domain_of(
@@ -89,12 +88,10 @@ def domain_of(
     kept = np.sort(np.random.default_rng([seed, 8]).permutation(len(embeddings))[:MOST])
     decoder = resolve(network.decoder)
     table = entropies(np.asarray(decoder.spread)) if decoder.counted else np.zeros((training.values.shape[1], NODES))
-    made = Domain(
-        *(frozen(part) for part in (embeddings[kept], training.values[kept], training.exposure[kept])),
-        frozen(np.zeros((len(kept), 2))),
-        *(frozen(part) for part in (held.values, held.exposure, np.zeros(len(held.time)), table)),
-        neighbours=jnp.asarray(neighbours),
-    )
+    near = (embeddings[kept], training.values[kept], training.exposure[kept], np.zeros((len(kept), 2)))
+    apart = (held.values, held.exposure, np.zeros(len(held.time)), table)
+    parts: list[Any] = [frozen(part) for part in (*near, *apart)]
+    made = Domain(*parts, jnp.asarray(neighbours))
     everything = np.ones(training.values.shape[1])
     made = eqx.tree_at(lambda d: d.parts, made, frozen(_own(network, made, everything)))
     return eqx.tree_at(lambda d: d.calibration, made, frozen(np.sort(_held(network, made, everything))))
