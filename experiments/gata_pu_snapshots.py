@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from pinnsim.data import Snapshots
 from pinnsim.dynamics.drift import drift_field
-from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined, raised
+from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined
 from pinnsim.dynamics.gradient import GradientField, LearnedSwirl, gradient_field
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.experiment import Acceptance, Findings, companion, main
@@ -86,16 +86,12 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     low, high = cells.min(axis=0), cells.max(axis=0)
     place = box(low - 0.05 * (high - low), high + 0.05 * (high - low))
     fits, told = {}, {}
-    start = gradient_field(
-        confined(chebyshev(2, plan["degrees"][0]), place, plan["stiffness"]), NAMES, [1.0, 1.0],
-        swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
-    )  # fmt: skip
-    options = dict(plan["fit"])
     for degree in plan["degrees"]:
-        start = eqx.tree_at(inner_of, start, raised(inner_of(start), degree))
-        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **options)
-        # A richer energy begins as the poorer one that was fitted.
-        start, options["warm"] = fits[degree].like, 0
+        start = gradient_field(
+            confined(chebyshev(2, degree), place, plan["stiffness"]), NAMES, [1.0, 1.0],
+            swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
+        )  # fmt: skip
+        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **plan["fit"])
         judged = landscape_misfit(
             fits[degree].field, held, cells=plan["held"], steps=plan["fit"]["steps"], waves=plan["fit"]["waves"],
             seed=seed + 1,
@@ -145,11 +141,6 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     }
     save(picture(field, found, cells, plan), out / "gata_pu_snapshots.png")
     return Findings(metrics, {}, rows, NOTES)
-
-
-def inner_of(field: Any) -> Any:
-    """The polynomial of a field's energy."""
-    return field.energy.boxed.inner
 
 
 def nearest(found: Attractors, wanted: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...] | None:
