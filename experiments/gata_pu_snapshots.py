@@ -20,7 +20,7 @@ from jaxtyping import Array
 
 from pinnsim.data import Snapshots
 from pinnsim.dynamics.drift import drift_field
-from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined
+from pinnsim.dynamics.energies import Boxed, box, chebyshev, confined, raised
 from pinnsim.dynamics.gradient import GradientField, LearnedSwirl, gradient_field
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.experiment import Acceptance, Findings, companion, main
@@ -56,6 +56,11 @@ NOTES = (
     "and before this run, the swirl was given a prior in units of D, cells are followed to 5 min (until populations "
     "rest within valleys, whose density at the passes tells barriers directly), there are more of them, and the "
     "degree is chosen by held-out cells. A trial of this design (4000 cells, degree 8) had been seen.",
+    "A fourth run, of that plan (stiffness 10, swirl of degree 2, every degree begun anew), chose degree 6 (held-out "
+    "misfit 1.6; degree 8 had stuck at 150): attractors within 0.02, heights 2.3 and 6.3, 1.5 and 7.2. After it, and "
+    "before this one, the stiffness was set by the decay, the swirl raised to degree 3, and degree 8 begun where "
+    "degree 6 ended. Degree 8 still runs away from some held-out cells, so what is missing is a basis that is rich "
+    "where cells are and tame beyond; with degree 6 the orders are wrong by 1.8 and 3.2 standard errors.",
 )
 VALLEYS = np.stack([FATE, PROGENITOR, FATE[::-1]])
 
@@ -86,12 +91,16 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     low, high = cells.min(axis=0), cells.max(axis=0)
     place = box(low - 0.05 * (high - low), high + 0.05 * (high - low))
     fits, told = {}, {}
+    start = gradient_field(
+        confined(chebyshev(2, plan["degrees"][0]), place, plan["stiffness"]), NAMES, [1.0, 1.0],
+        swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
+    )  # fmt: skip
+    options = dict(plan["fit"])
     for degree in plan["degrees"]:
-        start = gradient_field(
-            confined(chebyshev(2, degree), place, plan["stiffness"]), NAMES, [1.0, 1.0],
-            swirl=LearnedSwirl(Boxed(chebyshev(2, plan["swirl_degree"], constant=True), place)), diffusion=1.3 * noise,
-        )  # fmt: skip
-        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **plan["fit"])
+        start = eqx.tree_at(inner_of, start, raised(inner_of(start), degree))
+        fits[degree] = fit_landscape(start, snapshots, seed=seed, progress=progress, **options)
+        # A richer energy begins as the poorer one that was fitted.
+        start, options["warm"] = fits[degree].like, 0
         judged = landscape_misfit(
             fits[degree].field, held, cells=plan["held"], steps=plan["fit"]["steps"], waves=plan["fit"]["waves"],
             seed=seed + 1,
@@ -141,6 +150,11 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     }
     save(picture(field, found, cells, plan), out / "gata_pu_snapshots.png")
     return Findings(metrics, {}, rows, NOTES)
+
+
+def inner_of(field: Any) -> Any:
+    """The polynomial of a field's energy."""
+    return field.energy.boxed.inner
 
 
 def nearest(found: Attractors, wanted: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...] | None:
