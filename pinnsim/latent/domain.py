@@ -78,7 +78,8 @@ def blank(cells: int, held: int, readings: int, dimension: int, neighbours: int)
     """A domain of these shapes, all zeros."""
     shapes = ((cells, dimension), (cells, readings), (cells,), (cells, 2), (held, readings), (held,), (held,))
     parts: list[Any] = [frozen(np.zeros(shape)) for shape in (*shapes, (readings, NODES))]
-    return Domain(*parts, jnp.asarray(neighbours))
+    parts.append(jnp.asarray(neighbours))
+    return Domain(*parts)
 
 
 def domain_of(
@@ -91,7 +92,8 @@ def domain_of(
     near = (embeddings[kept], training.values[kept], training.exposure[kept], np.zeros((len(kept), 2)))
     apart = (held.values, held.exposure, np.zeros(len(held.time)), table)
     parts: list[Any] = [frozen(part) for part in (*near, *apart)]
-    made = Domain(*parts, jnp.asarray(neighbours))
+    parts.append(jnp.asarray(neighbours))
+    made = Domain(*parts)
     everything = np.ones(training.values.shape[1])
     made = eqx.tree_at(lambda d: d.parts, made, frozen(_own(network, made, everything)))
     return eqx.tree_at(lambda d: d.calibration, made, frozen(np.sort(_held(network, made, everything))))
