@@ -66,6 +66,13 @@ def _used(system) -> str:
     return "" if told or np.isfinite(found.states).all() else "a state that is not finite was called done"
 
 
+def _petab(path: Path, isolated: bool) -> str:
+    from pinnsim.formats.petab import read_petab
+
+    read_petab(path / "problem.yaml", isolated=isolated)
+    return ""
+
+
 def _project(path: Path, isolated: bool) -> str:
     from pinnsim.project import load_project
 
@@ -116,6 +123,7 @@ def _h5ad(path: Path, isolated: bool) -> str:
 READERS: dict[str, Callable[[Path, bool], str]] = {
     "sbml": _sbml,
     "antimony": _antimony,
+    "petab": _petab,
     "project": _project,
     "campaign": _campaign,
     "system": _system,

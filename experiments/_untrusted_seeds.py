@@ -41,6 +41,18 @@ unit = "min"
 trajectory_steps = 10
 seed = 3
 """
+PETAB = {
+    "problem.yaml": "format_version: 2.0.0\nparameter_files: [parameters.tsv]\nobservable_files: [observables.tsv]\n"
+    "measurement_files: [measurements.tsv]\nexperiment_files: [experiments.tsv]\ncondition_files: [conditions.tsv]\n"
+    "model_files: {m: {language: sbml, location: model.xml}}\n",
+    "parameters.tsv": "parameterId\tlowerBound\tupperBound\tnominalValue\testimate\nk\t0.01\t10\t0.5\ttrue\n"
+    "scale\t0.1\t10\t2\ttrue\n",
+    "observables.tsv": "observableId\tobservableFormula\tnoiseFormula\ny\tscale * A\t0.1\nz\tA + B^2\t0.1 + 0.05*B\n",
+    "conditions.tsv": "conditionId\ttargetId\ttargetValue\nlow\tA\t1.5\nhigh\tA\t3.0\n",
+    "experiments.tsv": "experimentId\ttime\tconditionId\none\t0\tlow\ntwo\t0\thigh\n",
+    "measurements.tsv": "observableId\texperimentId\ttime\tmeasurement\n"
+    "y\tone\t0\t2.1\ny\tone\t1\t1.1\nz\ttwo\t3\t0.5\n",
+}
 
 
 def write_seeds(folder: Path) -> dict[str, list[Path]]:
@@ -52,6 +64,7 @@ def write_seeds(folder: Path) -> dict[str, list[Path]]:
         found = parsed_text(text.encode(), "seed", kind="antimony")
         seeds["sbml"].append(_text(folder / f"m{k}.xml", found["sbml"]))
     seeds["project"] = [_project(folder / "project")]
+    seeds["petab"] = [_petab(folder / "petab", seeds["sbml"][0])]
     seeds["campaign"] = [shelf.campaign_path("toggle")]
     seeds["system"] = [shelf.path(name) / "model.toml" for name in ("schlogl", "gata1_pu1", "repressilator")]
     seeds["bundle"] = [shelf.path("toggle_switch")]
@@ -91,6 +104,14 @@ def _project(folder: Path) -> Path:
     _text(folder / "network.csv", "regulator,target,sign\na,b,1\na,c,-1\nc,d,0\n")
     _text(folder / "half_lives.csv", "gene,half_life\na,3.5\nb,5.0\nc,4.0\nd,6.0\n")
     _text(folder / "project.toml", PROJECT)
+    return folder
+
+
+def _petab(folder: Path, model: Path) -> Path:
+    folder.mkdir()
+    shutil.copyfile(model, folder / "model.xml")
+    for name, text in PETAB.items():
+        _text(folder / name, text)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Does any damaged or hostile file crash, hang, fill memory, run code, or give numbers that are silently not finite?
 
-Sound small files of every kind that is read (SBML, Antimony, projects with their tables, campaigns, reaction systems,
-model bundles, simulations, AnnData) are damaged at random, and hostile ones are written by hand. A process of its own
+Sound small files of every kind that is read (SBML, Antimony, PEtab, projects with their tables, campaigns, reaction
+systems, bundles, simulations, AnnData) are damaged at random; hostile ones are written by hand. A process of its own
 reads each of them (`_untrusted_reader.py`), watched from outside for time and memory and from inside by an audit hook
 for what code could do. A file may be read or refused with a code; everything else is a fault and is kept in a table.
 
@@ -33,7 +33,8 @@ SMOKE: dict[str, Any] = {
     "attacks": False,
     "workers": 1,
     "mutations": {
-        "sbml": 12, "antimony": 6, "project": 6, "campaign": 6, "system": 10, "bundle": 8, "simulation": 4, "h5ad": 6,
+        "sbml": 12, "antimony": 6, "petab": 2, "project": 6, "campaign": 6, "system": 10, "bundle": 8, "simulation": 4,
+        "h5ad": 6,
     },
 }  # fmt: skip
 READ, REFUSED = "read", "refused"

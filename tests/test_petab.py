@@ -1,5 +1,5 @@
 """PEtab problems are what the standard says: small ones against closed forms, gradients against differences, the
-official suite and published problems in `experiments/_petab_suite.py`."""
+official suite and published problems in `experiments/petab_suite.py`."""
 
 import math
 

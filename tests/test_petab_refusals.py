@@ -36,7 +36,7 @@ def _with(row, **more):
 
 PERIOD = [{"experimentId": "e", "time": 0, "conditionId": "c"}]
 CASES = {
-    "event": ({}, own.MODEL.replace("</model>", EVENT), "E_SBML_UNSUPPORTED", "event.*boom"),
+    "event": ({}, own.MODEL.replace("</model>", EVENT), "E_PETAB_UNSUPPORTED", "event.*boom"),
     "unknown name": ({"observable": _with(OBSERVABLE, observableFormula="AA + 1")}, None, "E_PETAB_INVALID", "'AA'"),
     "no formula": (
         {"observable": _with(OBSERVABLE, observableFormula="__import__('os')")},
@@ -198,4 +198,4 @@ def test_the_command_line_tells_what_was_understood_and_refused(tmp_path):
     own.version_two(tmp_path, own.MODEL.replace("</model>", EVENT), **_tables())
     status, _, said = call("import", path)
     assert status == 3
-    assert "E_SBML_UNSUPPORTED" in said
+    assert "E_PETAB_UNSUPPORTED" in said

@@ -18,6 +18,7 @@ from pinnsim.dynamics.operations import Tree, names_in
 from pinnsim.dynamics.program import Program, program
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import Problems, did_you_mean
+from pinnsim.errors import first as first_of
 from pinnsim.formats.petab_tables import Tables
 from pinnsim.formats.petab_v1 import own_number
 from pinnsim.formats.sbml_build import build
@@ -82,6 +83,13 @@ def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: 
             # A number of the observables only: no model has it, and it has no value of its own.
             model["parameters"].append({"id": target, "value": math.nan, "constant": True})
             kinds[target] = "parameters"
+    if model["events"]:
+        names = [event["id"] or "without a name" for event in model["events"]]
+        problems.add(
+            "E_PETAB_UNSUPPORTED",
+            f"The model has {len(names)} event(s) (first: {first_of(names)}); gradients do not pass through events, so "
+            "problems with them are not read; simulate the model itself with pinnsim.read_sbml.",
+        )
     if problems:
         return None
     constant = {item["id"] for item in model["species"] if item["constant"]}

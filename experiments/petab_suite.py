@@ -5,8 +5,6 @@
     fits from random starts between the bounds, against -log L at the published parameters
 
 The suite's cases are of versions 1 and 2. What is not supported must be refused by name, and no number may be wrong.
-It has no committed results yet and so is no experiment of the list: to run it, name this file and its plan
-`petab_suite.py` and `petab_suite.toml`, and give the plan a larger `budget`.
 
 Beside the results, `petab_suite_cases.csv` has a line per case. Without the data a small problem of our own stands in.
 
