@@ -132,7 +132,7 @@ class _Run:
     def _changed(
         self, before: np.ndarray, dense: Callable[[np.ndarray], np.ndarray], left: float, right: float
     ) -> float | None:
-        """The first moment in (left, right] at which a condition is another than before."""
+        """The first moment in (left, right] at which a condition is another than before, and is seen to be."""
 
         def differs(times: np.ndarray) -> np.ndarray:
             return (self._watched(times, dense(times)) != before[:, None]).any(axis=0)
@@ -145,6 +145,14 @@ class _Run:
             other = differs(inside)
             # Between neighbouring numbers rounding may hide what had changed: then the upper end is the moment.
             if not other.any() or len(inside) == 1:
-                return float(high) if other.any() or looks == _CLOSER else None
+                return self._seen(before, dense, high, right) if other.any() or looks == _CLOSER else None
             first = int(np.argmax(other))
             low, high, looks = low if first == 0 else inside[first - 1], inside[first], _CLOSER
+
+    def _seen(self, before: np.ndarray, dense: Callable[[float], np.ndarray], moment: float, right: float) -> float:
+        """The moment, or soon after: a state at one time is rounded otherwise than those of many times at once, and a
+        change that it does not show would be found again and again."""
+        seen, gap = float(moment), float(np.spacing(moment))
+        while seen < right and not (self._watched(np.array([seen]), dense(seen)[:, None])[:, 0] != before).any():
+            seen, gap = min(moment + gap, right), 2 * gap
+        return seen
