@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy.stats import norm
@@ -118,7 +119,8 @@ def judged(folder: Path, number: str, plan: dict[str, Any]) -> Verdict:
     # The suite's variables are amounts here.
     plain = [name.removeprefix("ln(").removesuffix(")") for name in names]
     asked = tuple(f"{name} amount" if f"{name} amount" in system.running.position else name for name in plain)
-    found = np.asarray(system.values(asked, np.tile(times, count), flat)).reshape(count, len(times), len(names))
+    read = system.values(asked, np.tile(times, count), jnp.asarray(flat))
+    found = np.asarray(read).reshape(count, len(times), len(names))
     means, variances = [], []
     for k, name in enumerate(names):
         # Two cases tell means alone.

@@ -134,8 +134,13 @@ class Reader:
         """Ends the process."""
         if self.process is not None:
             self.process.kill()
-            self.process.wait()
-            self.process = None
+            self._closed(self.process)
+
+    def _closed(self, process: subprocess.Popen) -> int:
+        """The status of a process that has ended; what is left of its pipes is thrown away."""
+        process.communicate()
+        self.process = None
+        return process.returncode
 
     def _ask(self, case: Case, path: Path, isolated: bool) -> tuple[str, str, float, int]:
         if self.process is None:
@@ -168,8 +173,7 @@ class Reader:
             if ready:
                 line = process.stdout.readline()
                 if not line:
-                    status = process.wait()
-                    self.process = None
+                    status = self._closed(process)
                     return "crash", f"the process ended with status {status}", seconds, held
                 said = json.loads(line)
                 return said["result"], said["why"], said["seconds"], said["peak"]

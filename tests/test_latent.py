@@ -15,6 +15,7 @@ from pinnsim.distance import Energy
 from pinnsim.dynamics.equation import Reaction
 from pinnsim.dynamics.reactions import reaction_system
 from pinnsim.errors import PinnsimError, PinnsimWarning
+from pinnsim.fit import FitPlan
 from pinnsim.fit.fit import run_stage_safely
 from pinnsim.latent import (
     LatentFit,
@@ -217,7 +218,7 @@ def test_the_action_is_that_of_a_known_process(truth: Truth) -> None:
     )
     acting = [treatment.resolve(network.field.table) for treatment in data.treatments]
     batch = lane(Source(cells, network, acting, plan, Energy(unbiased=True)).batch(0), 0)
-    found = jax.jit(lambda b: latent_loss(network, None, b, None, None).terms["action"])(batch)
+    found = jax.jit(lambda b: latent_loss(network, None, b, FitPlan().settings(), None).terms["action"])(batch)
     rate, wanted = 1.0 / 3.0, []
     for population in (0, 1, 2):
         z = embeddings_of(network, np.asarray(batch.features[population, :32]))

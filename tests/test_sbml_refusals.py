@@ -63,7 +63,7 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "no size": (BASE.replace(' size="1"', ""), "E_SBML_INVALID", "'C', which"),
     "no count": (BASE.replace(' stoichiometry="1"', "", 1), "E_SBML_INVALID", "R's stoichiometry"),
     "circle": (written(("constant", "assigned")).replace(mathml("0.5 + 0.1*cos(3*time)"), mathml("k1 + 1")),
-               "E_SBML_INVALID", "line 3"),
+               "E_RULE_CYCLE", ""),
     "derivative of what is assigned": (
         written(("constant", "assigned"), ("count", "varying")).replace(mathml("1 + 0.3*time"), mathml("rateOf(k1)")),
         "E_SBML_",

@@ -53,7 +53,10 @@ def check_levels(observation: Observation, values: np.ndarray, mask: np.ndarray,
     readout = observation.readout
     if not isinstance(readout, ArrayReadout):
         return
-    offset = np.broadcast_to(np.asarray(resolve(readout).offset), (len(genes),))
+    offset = np.asarray(resolve(readout).offset)
+    if offset.ndim and len(offset) != len(genes):
+        return  # other genes than the model's, which is told where they are matched
+    offset = np.broadcast_to(offset, (len(genes),))
     rows = np.where(mask, values, np.nan).reshape(-1, len(genes))
     seen = np.isfinite(rows).any(axis=0)
     gaps = np.zeros(len(genes))

@@ -249,10 +249,10 @@ def _average(
                 found,
                 kinetics.table.edges[e],
                 {
-                    "affinity": promoter.affinity[i, j],
-                    "hill": 2.0 if promoter.square else promoter.hill[i, j],
-                    "weight": promoter.weight[i, j],
-                    "rising": rising[i, j],
+                    "affinity": float(promoter.affinity[i, j]),
+                    "hill": 2.0 if promoter.square else float(promoter.hill[i, j]),
+                    "weight": float(promoter.weight[i, j]),
+                    "rising": float(rising[i, j]),
                 },
             )
             theta = _binding(names, inputs[int(promoter.source[i, j])])
