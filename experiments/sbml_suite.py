@@ -36,7 +36,7 @@ from pinnsim.plot import save
 from pinnsim.simulate import ODE, Outcome, simulate
 from pinnsim.simulate.on_host import solve_on_host
 
-SMOKE: dict[str, Any] = {"cases": 1, "simulated": 1, "simulated_events": 1}
+SMOKE: dict[str, Any] = {"cases": 1, "simulated": 1}
 EVENT_FREE = ("tier1_must", "tier2_advanced")
 EVENTS = ("tier1_events", "tier2_events")
 PASS, REFUSED, WRONG, FAILED = "pass", "refused", "wrong", "failed"
@@ -90,7 +90,7 @@ def _findings(plan: dict[str, Any], folder: Path, out: Path, progress: bool, not
     for tier, number in tqdm(todo, desc="cases", disable=not progress):
         verdicts.append(judged(folder, number, tier, plan))
     drawn: list[Verdict] = []
-    for some, count in ((EVENT_FREE, plan["simulated"]), (EVENTS, plan["simulated_events"])):
+    for some, count in ((EVENT_FREE, plan["simulated"]), (EVENTS, plan["simulated"])):
         passed = [v for v in verdicts if v.tier in some and v.result == PASS]
         drawn += draw.sample(passed, min(count, len(passed)))
     for verdict in tqdm(drawn, desc="simulate", disable=not progress):

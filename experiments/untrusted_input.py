@@ -39,6 +39,7 @@ SMOKE: dict[str, Any] = {
 }  # fmt: skip
 READ, REFUSED = "read", "refused"
 FAULTS = ("crash", "exception", "hang", "memory", "code", "non-finite")
+_ASKED = 10_000  # damaged files
 _START = 300.0  # seconds that the first file of a kind may take, with all that it imports
 
 
@@ -199,7 +200,7 @@ def _told(verdicts: list[Verdict], plan: dict[str, Any], out: Path) -> Findings:
     counts = {kind: Counter(v.result for v in damaged if v.kind == kind) for kind in plan["mutations"]}
     faults = Counter(v.result for v in damaged)
     rows = [
-        Acceptance("damaged files read", len(damaged), sum(plan["mutations"].values()), "higher"),
+        Acceptance("damaged files read", len(damaged), _ASKED, "higher"),
         Acceptance("damaged files that end the process", faults["crash"], 0),
         Acceptance("damaged files that raise what has no code", faults["exception"], 0),
         Acceptance("damaged files that take longer than 10 s", faults["hang"], 0),
