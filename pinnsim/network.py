@@ -230,6 +230,10 @@ def _text(cell: object) -> str:
 def _from_table(frame: pd.DataFrame, origin: str, genes: Sequence[str] | None, from_file: bool) -> Network:
     regulator, target = pick(frame, _REGULATOR), pick(frame, _TARGET)
     with Problems() as problems:
+        twice = [str(name) for name in dict.fromkeys(frame.columns[frame.columns.duplicated()])]
+        if twice:
+            problems.add("E_NETWORK_EDGE", f"network '{origin}' has the column '{twice[0]}' twice; keep one of them.")
+            problems.raise_any()
         wanted = {"regulator": regulator or "regulator", "target": target or "target"}
         if not need_columns(problems, frame, wanted, f"network '{origin}'", nameable=False):
             problems.raise_any()

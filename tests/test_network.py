@@ -103,3 +103,9 @@ def test_codes_are_registered_and_have_exit_statuses():
     with pytest.raises(ValueError, match="E_BOUND"):
         Problem("E_BOUND", "no such code")
     assert PinnsimError.of("E_SOLVER", "x").exit_status == 4
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path) -> None:
+    (tmp_path / "network.csv").write_text("regulator,target,regulator\na,b,a\n")
+    with pytest.raises(PinnsimError, match="E_NETWORK_EDGE: .*has the column 'regulator' twice"):
+        Network.read(tmp_path / "network.csv")

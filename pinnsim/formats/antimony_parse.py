@@ -23,6 +23,10 @@ def antimony_to_sbml(text: str) -> tuple[str | None, list[tuple[str, str]]]:
     antimony.clearPreviousLoads()
     antimony.freeAll()
     if antimony.loadAntimonyString(text) < 0:
-        return None, [("E_SBML_INVALID", " ".join((antimony.getLastError() or "not read").split())[:300])]
+        try:
+            said = antimony.getLastError()
+        except UnicodeDecodeError:  # it cuts a letter of several bytes
+            said = "the text around a letter outside ASCII is not read"
+        return None, [("E_SBML_INVALID", " ".join((said or "not read").split())[:300])]
     # The last module of a text is the one that Antimony itself takes for its main one.
     return antimony.getSBMLString(antimony.getMainModuleName()), []

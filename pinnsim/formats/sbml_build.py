@@ -35,6 +35,7 @@ from pinnsim.errors import Problems, did_you_mean
 from pinnsim.formats.sbml_events import WrittenEvents, tupled, written_events
 from pinnsim.table import Table
 
+_WHOLE = 2**31  # molecules that a reaction changes at the most to count as whole numbers
 Plain = Mapping[str, Any]
 NOTHING = "no state"
 
@@ -207,7 +208,7 @@ def _reactions(found: _Quantities, model: Plain, rules: tuple[dict, dict, dict])
             factor = species[item_id]["factor"] or model["factor"]
             counts = [count for _, count in parts]
             net = sum(sign * count for sign, count in parts) if all(isinstance(c, float) for c in counts) else None
-            if net is not None and net.is_integer() and factor is None:
+            if net is not None and net.is_integer() and abs(net) <= _WHOLE and factor is None:
                 if net:
                     found.whole.append((place[item_id], column, int(net)))
                 _add_slope(found, item_id, ("*", net, name))
