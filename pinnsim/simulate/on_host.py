@@ -149,7 +149,7 @@ class _Run:
             first = int(np.argmax(other))
             low, high, looks = low if first == 0 else inside[first - 1], inside[first], _CLOSER
 
-    def _seen(self, before: np.ndarray, dense: Callable[[float], np.ndarray], moment: float, right: float) -> float:
+    def _seen(self, before: np.ndarray, dense: Callable[..., np.ndarray], moment: float, right: float) -> float:
         """The moment, or soon after: a state at one time is rounded otherwise than those of many times at once, and a
         change that it does not show would be found again and again."""
         seen, gap = float(moment), float(np.spacing(moment))
