@@ -24,7 +24,7 @@ SBML = (
     '<math xmlns="http://www.w3.org/1998/Math/MathML">{law}</math></kineticLaw></reaction></listOfReactions>{after}'
     "</model></sbml>"
 )
-# A pickle that runs a command where it is read; written out, so that nothing here makes pickles.
+# Python's own form of stored objects, of one that runs a command where it is read; written out by hand.
 BOMB = b"cposix\nsystem\n(S'touch canary'\ntR."
 LAW = "<apply><times/><ci>k</ci><ci>A</ci></apply>"
 
@@ -176,8 +176,8 @@ def _bundles(folder: Path) -> Iterator[tuple[str, str, Maker]]:
     array = io.BytesIO()
     np.lib.format.write_array_header_1_0(array, {"descr": "|O", "fortran_order": False, "shape": (1,)})
     header = json.dumps({"x": {"dtype": "F64", "shape": [10**12], "data_offsets": [0, 8 * 10**12]}}).encode()
-    yield "a pickle as parameters", "bundle", poisoned("parameters.safetensors", BOMB)
-    yield "a pickled array as parameters", "bundle", poisoned("parameters.safetensors", array.getvalue() + BOMB)
+    yield "an object that runs a command as parameters", "bundle", poisoned("parameters.safetensors", BOMB)
+    yield "an array of objects as parameters", "bundle", poisoned("parameters.safetensors", array.getvalue() + BOMB)
     yield "parameters of 8 TB", "bundle", poisoned("parameters.safetensors", struct.pack("<Q", len(header)) + header)
     yield "a header of 2^63 bytes", "bundle", poisoned("parameters.safetensors", struct.pack("<Q", 2**63) + b"{}")
     yield "a manifest nested 100,000 deep", "bundle", poisoned("manifest.json", b"[" * 100_000)
@@ -234,7 +234,7 @@ def _hdf5(folder: Path) -> Iterator[tuple[str, str, Maker]]:
     def circular(file: h5py.File) -> None:
         file["obs/again"] = file["/"]
 
-    def pickled(file: h5py.File) -> None:
+    def stored(file: h5py.File) -> None:
         file["uns/object"] = np.void(BOMB)
 
     yield "cells: 8 TB declared", "h5ad", changed(huge)
@@ -242,7 +242,7 @@ def _hdf5(folder: Path) -> Iterator[tuple[str, str, Maker]]:
     yield "cells: a link to another file", "h5ad", changed(external)
     yield "cells: counts that lie in another file", "h5ad", changed(elsewhere)
     yield "cells: a group that holds itself", "h5ad", changed(circular)
-    yield "cells: a pickle among notes", "h5ad", changed(pickled)
+    yield "cells: such an object among notes", "h5ad", changed(stored)
     yield (
         "a simulation: a link to another file",
         "simulation",

@@ -1,9 +1,12 @@
 """Reads files that strangers wrote, one after another, in a process that may be killed; watched by an audit hook.
 
-    python experiments/_untrusted_reader.py < one JSON object a line: {"kind": ..., "path": ..., "isolated": ...}
+    python experiments/_untrusted_reader.py < one JSON object a line: {"kind", "path", "isolated", "sound"}
 
 Answers one JSON object a line: `result` (read, refused, or a fault: exception, code, non-finite), `why`, `seconds` of a
 processor, `peak`, the most bytes of memory while reading, by this process or by a child larger than those before.
+
+What Python tells its audit hooks while `sound` files are read is usual; anything else that a file makes happen (a
+program that starts, code that is loaded or run, a connection) counts as code run.
 
 `isolated` parses models in a process of their own, as users do; without it this process stands in for that one.
 What was read is also used: right-hand sides are evaluated at the start, tables looked through. Numbers that are not
@@ -20,24 +23,23 @@ from pathlib import Path
 
 import numpy as np
 
-_CODE = ("os.system", "os.exec", "os.spawn", "pickle.find_class", "socket.connect",
-         "socket.getaddrinfo", "urllib.Request", "webbrowser.open")  # fmt: skip
-_OWN = "pinnsim.formats"
-_seen: list[str] = []
+_OWN = ("pinnsim.formats.sbml_child", "hdf5_child.py")
+_SECRET = ("passwd", "secret.txt", "canary")
+_usual: set[str] = set()
+_seen: set[str] = set()
 _watching = False
 
 
 def _hook(event: str, arguments: tuple) -> None:
     if not _watching:
         return
-    if event == "subprocess.Popen":
-        if not any(str(word).startswith(_OWN) or str(word).endswith("hdf5_child.py") for word in arguments[1]):
-            _seen.append(f"{event} {arguments[1]}")
-    elif event == "open":
-        if str(arguments[0]).endswith(("passwd", "secret.txt", "canary")):
-            _seen.append(f"open {arguments[0]}")
-    elif event.startswith(_CODE):
-        _seen.append(event)
+    if event == "subprocess.Popen" and any(str(word).endswith(_OWN) for word in arguments[1]):
+        return
+    if event == "open":
+        if str(arguments[0]).endswith(_SECRET):
+            _seen.add(f"open {arguments[0]}")
+    elif event not in _usual:
+        _seen.add(event)
 
 
 def _sbml(path: Path, isolated: bool) -> str:
@@ -133,7 +135,7 @@ READERS: dict[str, Callable[[Path, bool], str]] = {
 }
 
 
-def read(kind: str, path: Path, isolated: bool = True) -> dict:
+def read(kind: str, path: Path, isolated: bool, sound: bool) -> dict:
     """One file read and used, and what came of it."""
     from pinnsim.errors import PinnsimError
 
@@ -151,8 +153,10 @@ def read(kind: str, path: Path, isolated: bool = True) -> dict:
         result, why = "exception", f"{type(error).__name__}: {error}"[:300]
     finally:
         _watching = False
-    if _seen:
-        result, why = "code", "; ".join(_seen)[:300]
+    if sound:
+        _usual.update(_seen)
+    elif _seen:
+        result, why = "code", "; ".join(sorted(_seen))[:300]
     seconds = _processor() - began
     return {
         "result": result,
@@ -190,7 +194,7 @@ def main() -> None:
     sys.addaudithook(_hook)
     for line in sys.stdin:
         asked = json.loads(line)
-        answers.write(json.dumps(read(asked["kind"], Path(asked["path"]), asked["isolated"])) + "\n")
+        answers.write(json.dumps(read(asked["kind"], Path(asked["path"]), asked["isolated"], asked["sound"])) + "\n")
         answers.flush()
 
 

@@ -155,16 +155,18 @@ class Reader:
             command, cwd=self.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
         for kind, files in self.sound.items():
-            result, why, _, _ = self._answer(kind, files[0], False, _START)
+            result, why, _, _ = self._answer(kind, files[0], False, _START, sound=True)
             if result in FAULTS and self.process is None:
                 raise RuntimeError(f"a sound file of the kind {kind} could not be read: {why}")
 
-    def _answer(self, kind: str, path: Path, isolated: bool, longest: float) -> tuple[str, str, float, int]:
+    def _answer(
+        self, kind: str, path: Path, isolated: bool, longest: float, sound: bool = False
+    ) -> tuple[str, str, float, int]:
         process = self.process
         assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
-        asked = {"kind": kind, "path": str(path.resolve()), "isolated": isolated}
+        asked = {"kind": kind, "path": str(path.resolve()), "isolated": isolated, "sound": sound}
         process.stdin.write(json.dumps(asked).encode() + b"\n")
         process.stdin.flush()
         began = time.perf_counter()

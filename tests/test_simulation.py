@@ -123,6 +123,6 @@ def test_netcdf_with_links_giants_or_damage_is_refused(tmp_path):
 
 def test_netcdf_without_its_package_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr(simulation_file.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(PinnsimError, match="E_EXTRA_MISSING.*pip install netCDF4"):
+    with pytest.raises(PinnsimError, match="E_EXTRA_MISSING.*pip install h5netcdf"):
         save_simulation(tmp_path / "course.nc", tree())
     assert list(tmp_path.iterdir()) == []

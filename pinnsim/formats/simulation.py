@@ -1,6 +1,6 @@
 """Simulations on disk: an xarray tree with named dimensions and units, as Zarr (version 3) or NetCDF.
 
-The suffix chooses: `.zarr` is a folder, `.nc` a file (NetCDF needs the package netCDF4 or h5netcdf). Both open in any
+The suffix chooses: `.zarr` is a folder, `.nc` a file (NetCDF needs the package h5netcdf). Both open in any
 tool that reads these formats. Zarr reads a lost chunk as its fill value, which for an outcome means "done"; so the root
 carries `pinnsim_sha256` over all names, dimensions and values, and what does not fit it is refused.
 
@@ -89,12 +89,11 @@ def _suffix(path: Path) -> Literal[".zarr", ".nc"]:
     raise PinnsimError.of("E_USAGE", f"The name of a simulation ends in .zarr or .nc, but is '{path.name}'.")
 
 
-def _netcdf_engine() -> Literal["netcdf4", "h5netcdf"]:
-    if importlib.util.find_spec("netCDF4"):
-        return "netcdf4"
+def _netcdf_engine() -> Literal["h5netcdf"]:
+    # Not netCDF4: damaged files end its process, whatever was looked at before.
     if importlib.util.find_spec("h5netcdf"):
         return "h5netcdf"
-    message = "NetCDF files need the package netCDF4 ('pip install netCDF4'); or use a name that ends in .zarr."
+    message = "NetCDF files need the package h5netcdf ('pip install h5netcdf'); or use a name that ends in .zarr."
     raise PinnsimError.of("E_EXTRA_MISSING", message)
 
 
