@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-_OWN = ("pinnsim.formats.sbml_child", "hdf5_child.py")
+_OWN = ("pinnsim.formats.sbml.child", "hdf5_child.py")
 _SECRET = ("passwd", "secret.txt", "canary")
 _usual: set[str] = set()
 _seen: set[str] = set()
@@ -43,7 +43,7 @@ def _hook(event: str, arguments: tuple) -> None:
 
 
 def _sbml(path: Path, isolated: bool) -> str:
-    from pinnsim.formats.sbml import read_sbml
+    from pinnsim.formats.sbml.read import read_sbml
 
     return _used(read_sbml(path, isolated=isolated))
 
@@ -69,7 +69,7 @@ def _used(system) -> str:
 
 
 def _petab(path: Path, isolated: bool) -> str:
-    from pinnsim.formats.petab import read_petab
+    from pinnsim.formats.petab.problem import read_petab
 
     read_petab(path / "problem.yaml", isolated=isolated)
     return ""

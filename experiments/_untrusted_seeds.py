@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pinnsim import shelf
-from pinnsim.formats.sbml import parsed_text
+from pinnsim.formats.sbml.read import parsed_text
 
 MODELS = (
     "A -> B; k*A; k = 0.7; A = 3; B = 0.5",

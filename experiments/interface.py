@@ -126,7 +126,7 @@ def _nuts() -> None:
 
 
 def _sbml() -> None:
-    from pinnsim.formats.sbml import parsed_text
+    from pinnsim.formats.sbml.read import parsed_text
 
     parsed_text(b"<sbml/>", "model.xml")
 

@@ -28,8 +28,8 @@ from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError
 from pinnsim.experiment import Acceptance, Findings, companion, main
-from pinnsim.formats.petab import PetabProblem, read_petab, stiff_method
-from pinnsim.formats.petab_fit import PetabFit, fit_petab
+from pinnsim.formats.petab.fit import PetabFit, fit_petab
+from pinnsim.formats.petab.problem import PetabProblem, read_petab, stiff_method
 from pinnsim.plot import save
 
 SMOKE: dict[str, Any] = {

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError
 from pinnsim.experiment import Acceptance, Findings, companion, main
-from pinnsim.formats.sbml import read_sbml
+from pinnsim.formats.sbml.read import read_sbml
 from pinnsim.plot import save
 from pinnsim.simulate import SSA, Outcome, simulate
 

@@ -31,7 +31,7 @@ from pinnsim.dynamics.naming import amount_of, concentration_of
 from pinnsim.dynamics.rules import HostRules, RuleSystem
 from pinnsim.errors import PinnsimError
 from pinnsim.experiment import Acceptance, Findings, companion, main
-from pinnsim.formats.sbml import read_sbml
+from pinnsim.formats.sbml.read import read_sbml
 from pinnsim.plot import save
 from pinnsim.simulate import ODE, Outcome, simulate
 from pinnsim.simulate.on_host import solve_on_host

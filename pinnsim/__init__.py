@@ -46,12 +46,12 @@ _HOMES = {
     "load_model": "pinnsim.formats.bundle",
     "save_model": "pinnsim.formats.bundle",
     "read_antimony": "pinnsim.formats.antimony",
-    "read_petab": "pinnsim.formats.petab",
-    "read_sbml": "pinnsim.formats.sbml",
+    "read_petab": "pinnsim.formats.petab.problem",
+    "read_sbml": "pinnsim.formats.sbml.read",
     "to_pypesto": "pinnsim.formats.pypesto",
-    "write_petab": "pinnsim.formats.petab_write",
+    "write_petab": "pinnsim.formats.petab.write",
     "write_results": "pinnsim.annotated",
-    "write_sbml": "pinnsim.formats.sbml_write",
+    "write_sbml": "pinnsim.formats.sbml.write",
 }
 
 __all__ = ["__version__", "enable_x64", *_MODULES, *_HOMES]

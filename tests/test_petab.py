@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab import read_petab, stiff_method
-from pinnsim.formats.petab_fit import fit_petab
-from pinnsim.formats.petab_math import read_math
-from pinnsim.formats.petab_noise import log_density, log_prior
-from pinnsim.formats.petab_tables import Parameter
+from pinnsim.formats.petab.fit import fit_petab
+from pinnsim.formats.petab.math import read_math
+from pinnsim.formats.petab.noise import log_density, log_prior
+from pinnsim.formats.petab.problem import read_petab, stiff_method
+from pinnsim.formats.petab.tables import Parameter
 
 pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
 pytest.importorskip("yaml", reason="PyYAML is not installed (pip install 'pinnsim[petab]')")

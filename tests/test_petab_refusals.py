@@ -8,10 +8,10 @@ import pytest
 from command_line import call
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab import read_petab
-from pinnsim.formats.petab_files import TableLimits, inside, number_of, read_grouping
-from pinnsim.formats.petab_report import describe_petab
-from pinnsim.formats.petab_write import write_petab
+from pinnsim.formats.petab.files import TableLimits, inside, number_of, read_grouping
+from pinnsim.formats.petab.problem import read_petab
+from pinnsim.formats.petab.report import describe_petab
+from pinnsim.formats.petab.write import write_petab
 
 pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
 pytest.importorskip("yaml", reason="PyYAML is not installed (pip install 'pinnsim[petab]')")

@@ -19,7 +19,7 @@ from pinnsim.dynamics.operations import OPERATIONS  # noqa: E402
 from pinnsim.dynamics.rules import RuleSystem  # noqa: E402
 from pinnsim.errors import PinnsimError  # noqa: E402
 from pinnsim.formats.antimony import read_antimony  # noqa: E402
-from pinnsim.formats.sbml import parsed_text, read_sbml, system_of  # noqa: E402
+from pinnsim.formats.sbml.read import parsed_text, read_sbml, system_of  # noqa: E402
 from pinnsim.perturbation import Perturbation  # noqa: E402
 from pinnsim.simulate import ODE, SSA, LinearNoise, simulate, solve_many  # noqa: E402
 

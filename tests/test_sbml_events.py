@@ -14,7 +14,7 @@ from sbml_models import document  # noqa: E402
 from pinnsim.dynamics.events import PLACES  # noqa: E402
 from pinnsim.dynamics.rules import RuleSystem  # noqa: E402
 from pinnsim.errors import PinnsimError  # noqa: E402
-from pinnsim.formats.sbml import parsed_text, system_of  # noqa: E402
+from pinnsim.formats.sbml.read import parsed_text, system_of  # noqa: E402
 from pinnsim.perturbation import Perturbation  # noqa: E402
 from pinnsim.simulate import ODE, SSA, LinearNoise, Outcome, simulate, solve, solve_many  # noqa: E402
 from pinnsim.simulate.on_host import solve_on_host  # noqa: E402

@@ -14,9 +14,9 @@ from sbml_models import mathml, written  # noqa: E402
 
 from pinnsim.errors import PinnsimError  # noqa: E402
 from pinnsim.formats.antimony import read_antimony  # noqa: E402
-from pinnsim.formats.sbml import parsed_text, read_sbml, system_of  # noqa: E402
-from pinnsim.formats.sbml_report import describe_model  # noqa: E402
-from pinnsim.formats.sbml_scan import Limits  # noqa: E402
+from pinnsim.formats.sbml.read import parsed_text, read_sbml, system_of  # noqa: E402
+from pinnsim.formats.sbml.report import describe_model  # noqa: E402
+from pinnsim.formats.sbml.scan import Limits  # noqa: E402
 
 EVENT = (
     '<listOfEvents>\n<event id="burst" useValuesFromTriggerTime="true"><trigger initialValue="true" persistent="true">'

@@ -6,8 +6,8 @@ import pytest
 
 from pinnsim.dynamics.regulation import hill_average
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.sbml import read_sbml
-from pinnsim.formats.sbml_write import write_sbml
+from pinnsim.formats.sbml.read import read_sbml
+from pinnsim.formats.sbml.write import write_sbml
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE, simulate

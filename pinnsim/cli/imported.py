@@ -46,7 +46,7 @@ def show_model(file: Path, as_json: bool) -> None:
     if file.suffix.lower() in SUFFIXES[-2:]:
         _show_problem(file, as_json)
         return
-    from pinnsim.formats.sbml_report import describe_model
+    from pinnsim.formats.sbml.report import describe_model
 
     found, error = describe_model(file)
     if as_json:
@@ -58,7 +58,7 @@ def show_model(file: Path, as_json: bool) -> None:
 
 
 def _show_problem(file: Path, as_json: bool) -> None:
-    from pinnsim.formats.petab_report import describe_petab
+    from pinnsim.formats.petab.report import describe_petab
 
     found, error = describe_petab(file)
     if as_json:

@@ -1,7 +1,7 @@
 """What the operations of a formula's tree compute, and the one function that evaluates trees.
 
 A tree is a number, a name, or a tuple of an operation and its trees. Which operations a text may use is said by its
-reader: `pinnsim.dynamics.formula` allows few, MathML (`pinnsim.formats.sbml_math`) allows all of these.
+reader: `pinnsim.dynamics.formula` allows few, MathML (`pinnsim.formats.sbml.math`) allows all of these.
 
 Truth values count as 1 and 0 where numbers are expected, and numbers as true where they are not 0, as SBML Level 3
 Version 2 has it. A function outside its domain gives NaN, as does a `piecewise` none of whose conditions holds.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.sbml import parsed_text, system_of
-from pinnsim.formats.sbml_scan import LIMITS, Limits
+from pinnsim.formats.sbml.read import parsed_text, system_of
+from pinnsim.formats.sbml.scan import LIMITS, Limits
 from pinnsim.formats.toml import read_text
 
 _LONGEST = 2_000_000  # characters

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array
 
-from pinnsim.formats.petab_tables import Parameter
+from pinnsim.formats.petab.tables import Parameter
 
 _LOG10 = math.log(10.0)
 

@@ -18,9 +18,9 @@ import pandas as pd
 
 from pinnsim.dynamics.operations import Tree, names_in
 from pinnsim.errors import Problems, did_you_mean
-from pinnsim.formats.petab_files import number_of
-from pinnsim.formats.petab_math import read_math
-from pinnsim.formats.petab_tables import Period
+from pinnsim.formats.petab.files import number_of
+from pinnsim.formats.petab.math import read_math
+from pinnsim.formats.petab.tables import Period
 
 _NO_TARGETS = ("conditionId", "conditionName", "_where")
 

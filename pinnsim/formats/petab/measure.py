@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pinnsim.formats.petab_course import Held, courses
-from pinnsim.formats.petab_lanes import Arrays, seen
-from pinnsim.formats.petab_noise import from_scale, log_density, residual
+from pinnsim.formats.petab.course import Held, courses
+from pinnsim.formats.petab.lanes import Arrays, seen
+from pinnsim.formats.petab.noise import from_scale, log_density, residual
 from pinnsim.simulate.method import ODE
 
 

@@ -22,14 +22,14 @@ import pandas as pd
 from jaxtyping import Array, Float
 
 from pinnsim.errors import PinnsimError, Problem, Problems, did_you_mean, first
-from pinnsim.formats.petab_files import TABLE_LIMITS, TableLimits
-from pinnsim.formats.petab_lanes import Arrays, arrays_of
-from pinnsim.formats.petab_measure import Answer, answer, log_likelihoods, residuals
-from pinnsim.formats.petab_noise import from_scale, log_prior, to_scale
-from pinnsim.formats.petab_read import Source, read_source
-from pinnsim.formats.petab_system import petab_system
-from pinnsim.formats.petab_tables import Parameter
-from pinnsim.formats.sbml import LIMITS, Limits
+from pinnsim.formats.petab.files import TABLE_LIMITS, TableLimits
+from pinnsim.formats.petab.lanes import Arrays, arrays_of
+from pinnsim.formats.petab.measure import Answer, answer, log_likelihoods, residuals
+from pinnsim.formats.petab.noise import from_scale, log_prior, to_scale
+from pinnsim.formats.petab.read import Source, read_source
+from pinnsim.formats.petab.system import petab_system
+from pinnsim.formats.petab.tables import Parameter
+from pinnsim.formats.sbml.read import LIMITS, Limits
 from pinnsim.simulate.method import ODE, implicit
 from pinnsim.simulate.result import Outcome
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problem, Problems
-from pinnsim.formats.sbml_build import build
-from pinnsim.formats.sbml_scan import LIMITS, Limits, scan_xml
+from pinnsim.formats.sbml.build import build
+from pinnsim.formats.sbml.scan import LIMITS, Limits, scan_xml
 
 
 def read_sbml(path: str | Path, *, limits: Limits = LIMITS, isolated: bool = True) -> RuleSystem:
@@ -42,7 +42,7 @@ def read_sbml(path: str | Path, *, limits: Limits = LIMITS, isolated: bool = Tru
 
 
 def parsed_file(path: Path, *, limits: Limits = LIMITS, isolated: bool = True) -> dict[str, Any]:
-    """The plain data of an SBML file, refusals included (`pinnsim.formats.sbml_parse`)."""
+    """The plain data of an SBML file, refusals included (`pinnsim.formats.sbml.parse`)."""
     try:
         if path.stat().st_size > limits.size:
             scan_xml(b" " * (limits.size + 1), str(path), limits)
@@ -67,7 +67,7 @@ def parsed_text(
         raise PinnsimError.of("E_SBML_INVALID", f"'{place}' is not UTF-8 text (byte {error.start}).") from error
     if isolated:
         return _apart(text, place, kind, limits)
-    from pinnsim.formats.sbml_parse import parse_sbml
+    from pinnsim.formats.sbml.parse import parse_sbml
 
     if kind == "sbml":
         return parse_sbml(text, limits.nodes)
@@ -97,7 +97,7 @@ def _require(module: str, package: str) -> None:
 
 def _apart(text: str, place: str, kind: str, limits: Limits) -> dict[str, Any]:
     numbers = (limits.nodes, limits.memory, limits.seconds)
-    command = [sys.executable, "-m", "pinnsim.formats.sbml_child", kind, *map(str, numbers)]
+    command = [sys.executable, "-m", "pinnsim.formats.sbml.child", kind, *map(str, numbers)]
     try:
         done = subprocess.run(
             command, input=text.encode(), capture_output=True, timeout=2 * limits.seconds, check=False

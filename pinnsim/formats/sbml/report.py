@@ -8,7 +8,7 @@ import numpy as np
 from pinnsim.dynamics.conservation import conservation_laws, law_names
 from pinnsim.dynamics.rules import HostRules, RuleSystem
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.sbml import LIMITS, Limits, parsed_file, parsed_text, system_of
+from pinnsim.formats.sbml.read import LIMITS, Limits, parsed_file, parsed_text, system_of
 from pinnsim.formats.toml import read_text
 
 ANTIMONY = (".ant", ".antimony")

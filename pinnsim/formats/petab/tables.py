@@ -1,7 +1,7 @@
 """What a PEtab problem says, as plain data: parameters, observables, conditions, experiments, measurements.
 
 An experiment is a sequence of periods; at the start of each the changes of its conditions are made. A first period at
--inf is the rest before the experiment. Version 2 says this itself; version 1 is brought to it (`petab_v1`).
+-inf is the rest before the experiment. Version 2 says this itself; version 1 is brought to it (`v1`).
 
 Source: PEtab 2.0, data format specification.
 """
@@ -13,8 +13,8 @@ import pandas as pd
 
 from pinnsim.dynamics.operations import Tree
 from pinnsim.errors import Problems, did_you_mean, first
-from pinnsim.formats.petab_files import number_of
-from pinnsim.formats.petab_math import read_math
+from pinnsim.formats.petab.files import number_of
+from pinnsim.formats.petab.math import read_math
 
 NOISES = ("normal", "laplace", "log-normal", "log-laplace")
 PRIORS = {

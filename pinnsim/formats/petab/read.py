@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pinnsim.errors import PinnsimError, Problem, Problems, did_you_mean, first
-from pinnsim.formats.petab_files import TABLE_LIMITS, TableLimits, inside, read_grouping, read_tables
-from pinnsim.formats.petab_tables import (
+from pinnsim.formats.petab.files import TABLE_LIMITS, TableLimits, inside, read_grouping, read_tables
+from pinnsim.formats.petab.tables import (
     Measurement,
     Period,
     Tables,
@@ -20,8 +20,8 @@ from pinnsim.formats.petab_tables import (
     observables_of,
     parameters_of,
 )
-from pinnsim.formats.petab_v1 import experiments_v1, observables_v1
-from pinnsim.formats.sbml import LIMITS, Limits, parsed_file
+from pinnsim.formats.petab.v1 import experiments_v1, observables_v1
+from pinnsim.formats.sbml.read import LIMITS, Limits, parsed_file
 
 Plain = dict[str, Any]
 

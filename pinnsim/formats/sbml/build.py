@@ -32,7 +32,7 @@ from pinnsim.dynamics.program import needed, program
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.dynamics.structure import Structure
 from pinnsim.errors import Problems, did_you_mean
-from pinnsim.formats.sbml_events import WrittenEvents, tupled, written_events
+from pinnsim.formats.sbml.events import WrittenEvents, tupled, written_events
 from pinnsim.table import Table
 
 _WHOLE = 2**31  # molecules that a reaction changes at the most to count as whole numbers

@@ -1,6 +1,6 @@
 """The parsing of a stranger's model in a process of its own: limited memory and time, plain data out.
 
-    python -m pinnsim.formats.sbml_child KIND NODES MEMORY SECONDS < model > data.json
+    python -m pinnsim.formats.sbml.child KIND NODES MEMORY SECONDS < model > data.json
 
 KIND is `sbml` or `antimony`. What libSBML or Antimony may do wrong with a hostile file ends this process and no other.
 """
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     """Reads a model on standard input and writes its plain data on standard output."""
     kind, nodes, memory, seconds = arguments[0], *(int(value) for value in arguments[1:4])
     limit(memory, seconds)
-    from pinnsim.formats.sbml_parse import parse_sbml
+    from pinnsim.formats.sbml.parse import parse_sbml
 
     text = sys.stdin.buffer.read().decode("utf-8-sig")
     # Libraries that print would spoil the answer.

@@ -23,9 +23,9 @@ from scipy.optimize import least_squares, minimize
 from tqdm import tqdm
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab import PetabProblem, stiff_method
-from pinnsim.formats.petab_lanes import Arrays
-from pinnsim.formats.petab_measure import answer, residuals
+from pinnsim.formats.petab.lanes import Arrays
+from pinnsim.formats.petab.measure import answer, residuals
+from pinnsim.formats.petab.problem import PetabProblem, stiff_method
 from pinnsim.simulate.method import ODE
 
 _SHIFT = 60.0  # C

@@ -4,7 +4,7 @@ Refused by construct, identifier and line: algebraic rules, delay(), fast reacti
 of kinetic laws (Level 1), and packages that change what a model means. Layout, rendering, groups and
 annotations mean nothing for a simulation and are passed over; constraints are counted, not checked.
 
-This file knows libSBML and nothing of JAX: it runs in a process of its own (`pinnsim.formats.sbml_child`).
+This file knows libSBML and nothing of JAX: it runs in a process of its own (`pinnsim.formats.sbml.child`).
 
 Source: M. Hucka et al., SBML Level 3 Version 2 Core, J. Integr. Bioinform. 16:20190021 (2019).
 """
@@ -15,7 +15,7 @@ from typing import Any
 import libsbml
 
 from pinnsim.dynamics.naming import local_of
-from pinnsim.formats.sbml_math import MathReader, TooLargeError
+from pinnsim.formats.sbml.math import MathReader, TooLargeError
 
 _HARMLESS = {"layout", "render", "groups", "l3v2extendedmath"}
 _SECONDS = {1.0: "s", 60.0: "min", 3600.0: "h", 86400.0: "d"}

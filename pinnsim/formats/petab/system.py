@@ -19,9 +19,9 @@ from pinnsim.dynamics.program import Program, program
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import Problems, did_you_mean
 from pinnsim.errors import first as first_of
-from pinnsim.formats.petab_tables import Tables
-from pinnsim.formats.petab_v1 import own_number
-from pinnsim.formats.sbml_build import build
+from pinnsim.formats.petab.tables import Tables
+from pinnsim.formats.petab.v1 import own_number
+from pinnsim.formats.sbml.build import build
 
 Plain = dict[str, Any]
 

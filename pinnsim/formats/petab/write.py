@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab import PetabProblem, Values
-from pinnsim.formats.petab_files import inside
-from pinnsim.formats.petab_read import files_of
+from pinnsim.formats.petab.files import inside
+from pinnsim.formats.petab.problem import PetabProblem, Values
+from pinnsim.formats.petab.read import files_of
 from pinnsim.store import replacing
 
 

@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int
 from pinnsim.dynamics.operations import Tree, names_in
 from pinnsim.dynamics.program import Program, program
 from pinnsim.errors import Problems, did_you_mean
-from pinnsim.formats.petab_course import FOREVER, Ground, Lanes
-from pinnsim.formats.petab_system import PetabSystem, renamed, renamed_change
-from pinnsim.formats.petab_tables import Measurement, Observable, Parameter, Period, Tables
+from pinnsim.formats.petab.course import FOREVER, Ground, Lanes
+from pinnsim.formats.petab.system import PetabSystem, renamed, renamed_change
+from pinnsim.formats.petab.tables import Measurement, Observable, Parameter, Period, Tables
 
 _VALUE, _NOISE = "what is seen", "how far off"
 

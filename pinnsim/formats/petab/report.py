@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab import read_petab
+from pinnsim.formats.petab.problem import read_petab
 
 PETAB = (".yaml", ".yml")
 

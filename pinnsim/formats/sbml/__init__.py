@@ -1,0 +1,1 @@
+"""SBML in and out: `read` and `write` are for users; `child` parses in a process of its own, without JAX."""
