@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-_OWN = ("pinnsim.formats.sbml.child", "hdf5_child.py")
+_OWN = ("pinnsim.formats.sbml.child", "pinnsim.formats.netcdf_child", "hdf5_child.py")
 _SECRET = ("passwd", "secret.txt", "canary")
 _usual: set[str] = set()
 _seen: set[str] = set()

@@ -136,7 +136,7 @@ def resume(
 
 def worker_command(folder: str | Path) -> list[str]:
     """What starts a worker of a store's campaign."""
-    return [sys.executable, "-m", "pinnsim", "sweep", "worker", str(Path(folder).resolve())]
+    return [sys.executable, "-P", "-m", "pinnsim", "sweep", "worker", str(Path(folder).resolve())]
 
 
 class _Where(NamedTuple):

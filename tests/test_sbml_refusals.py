@@ -198,3 +198,11 @@ def test_the_command_line_says_what_was_understood_and_what_was_refused(tmp_path
     assert status == 0
     assert "Conserved: A + B = total" in shown
     assert describe_model(tmp_path / "absent.xml")[1].codes == ("E_CONFIG_FILE",)
+
+
+def test_no_module_of_the_folder_one_stands_in_is_imported(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("open('canary', 'w')\nraise SystemExit\n")
+    (tmp_path / "model.ant").write_text("S = 1; J: S -> ; k*S; k = 2\n")
+    monkeypatch.chdir(tmp_path)
+    assert float(read_antimony(tmp_path / "model.ant").constants["k"]) == 2.0
+    assert not (tmp_path / "canary").exists()

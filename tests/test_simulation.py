@@ -117,6 +117,10 @@ def test_netcdf_with_links_giants_or_damage_is_refused(tmp_path):
     with h5py.File(path, "w") as file:
         file["itself"] = file["/"]
     assert refusal(path).codes == ("E_CKPT_CORRUPT",)
+    with h5py.File(path, "w") as file:
+        file["time"] = 0.0  # a dimension that has none: h5netcdf stumbles where HDF5 2.0 may overwrite its memory
+        file["time"].make_scale("time")
+    assert "index out of range" in str(refusal(path))
     path.write_bytes(b"CDF")
     assert refusal(path).codes == ("E_CKPT_CORRUPT",)
 

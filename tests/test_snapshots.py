@@ -125,6 +125,17 @@ def test_absent_names_are_told_together() -> None:
     assert "'A' (did you mean 'a'?)" in str(caught.value)
 
 
+def test_layers_and_size_factors_that_are_no_numbers_are_told_together() -> None:
+    data = table()
+    data.layers["words"] = np.full(data.shape, "many")
+    data.obs["size"] = "large"
+    with pytest.raises(PinnsimError) as caught:
+        read_anndata(
+            data, layers={"mrna": "words"}, time_key="hours", size_factors="size", time_unit="h", scale="counts"
+        )
+    assert caught.value.codes == ("E_DATA_TYPE", "E_DATA_TYPE")
+
+
 def test_damaged_and_absent_files(tmp_path: Path) -> None:
     (tmp_path / "broken.h5ad").write_bytes(b"not HDF5")
     for name in ("broken.h5ad", "absent.h5ad"):

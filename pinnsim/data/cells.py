@@ -106,6 +106,8 @@ def _check_names(
     for name in layers.values():
         if name not in there:
             problems.add("E_LAYER_MISSING", f"'{name}' not in {sorted(there)}{did_you_mean(name, there)}.")
+        elif (kind := (data.X if name == MAIN else data.layers[name]).dtype).kind not in "biuf":
+            problems.add("E_DATA_TYPE", f"'{name}' holds no numbers but {kind}; give the layer of the counts.")
     columns = [str(c) for c in data.obs.columns]
     wanted = [time_key, *([condition_key] if condition_key else [])]
     wanted += [] if size_factors in ("total", "none") else [size_factors]
@@ -115,6 +117,8 @@ def _check_names(
                 "E_COLUMN_MISSING",
                 f"`obs` has no column '{key}'{did_you_mean(key, columns)}; it has {first(columns, 8)}.",
             )
+    if size_factors in columns and data.obs[size_factors].dtype.kind not in "biuf":
+        problems.add("E_DATA_TYPE", f"Size factors in `obs` column '{size_factors}' are not numbers.")
     names = {str(name) for name in data.var_names}
     missing = [gene for gene in genes or () if gene not in names]
     if missing:

@@ -5,14 +5,17 @@ tool that reads these formats. Zarr reads a lost chunk as its fill value, which 
 carries `pinnsim_sha256` over all names, dimensions and values, and what does not fit it is refused.
 
 Before an array is read its declared size is held against a limit, and nothing that leads out of the file is followed.
+NetCDF is read by a process of its own (`netcdf_child`): a damaged file ends that one.
 """
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,14 +23,18 @@ import numpy as np
 import xarray as xr
 
 from pinnsim.errors import PinnsimError, first
+from pinnsim.formats.apart import last_words, run_apart
+from pinnsim.formats.texts import TEXT, in_memory
 from pinnsim.store import LIMIT, replacing
 from pinnsim.store.declared import over_limit
 from pinnsim.store.hdf5 import declared_bytes
 
 _DIGEST = "pinnsim_sha256"
 _CODECS = frozenset({"bytes", "transpose", "vlen-utf8", "vlen-bytes", "zstd", "gzip", "blosc", "crc32c"})
-_TEXT = "UOT"  # numpy's kinds of fixed and variable text
-_FAILURES = (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError, RecursionError)
+_CHILD_MEMORY = 2_000_000_000  # bytes, with all that is imported
+_CHILD_SECONDS = 30  # of a processor
+_CHILD_RATE = 10_000_000  # bytes a second, slower than any machine
+_PATIENCE = 600  # seconds of a slow disk, by the clock
 
 
 def save_simulation(path: str | Path, simulation: xr.DataTree | xr.Dataset) -> None:
@@ -42,14 +49,15 @@ def save_simulation(path: str | Path, simulation: xr.DataTree | xr.Dataset) -> N
     suffix = _suffix(path)
     if path.is_dir() and any(path.iterdir()) and not (path / "zarr.json").is_file():
         raise PinnsimError.of("E_USAGE", f"'{path}' holds something else than a simulation; choose another name.")
-    tree = _mapped(simulation, object)
+    tree = in_memory(simulation, object)
     tree.attrs[_DIGEST] = _digest(tree)
-    engine = _netcdf_engine() if suffix == ".nc" else None
+    if suffix == ".nc":
+        _need_netcdf()
     with replacing(path) as temporary:
-        if engine is None:
+        if suffix == ".zarr":
             tree.to_zarr(temporary, mode="w", zarr_format=3, consolidated=False)
         else:
-            tree.to_netcdf(temporary, mode="w", engine=engine)
+            tree.to_netcdf(temporary, mode="w", engine="h5netcdf")
 
 
 def load_simulation(path: str | Path, limit: int = LIMIT) -> xr.DataTree:
@@ -63,18 +71,23 @@ def load_simulation(path: str | Path, limit: int = LIMIT) -> xr.DataTree:
     suffix = _suffix(path)
     if not path.exists():
         raise PinnsimError.of("E_CKPT_MISSING", f"'{path}' does not exist.")
-    options: dict[str, Any] = {"engine": "zarr", "consolidated": False}
-    if suffix == ".nc":
-        options = {"engine": _netcdf_engine()}
+    netcdf = suffix == ".nc"
+    if netcdf:
+        _need_netcdf()
     try:
-        declared = sum(_declared_zarr(path)) if suffix == ".zarr" else declared_bytes(path)
+        declared = declared_bytes(path) if netcdf else sum(_declared_zarr(path))
         excess = over_limit(path, declared, limit)
         if excess:
             raise PinnsimError.of("E_SIZE", f"{excess}; pass limit=.")
-        # Times are plain numbers in the unit they name: no guess at dates.
-        with xr.open_datatree(path, chunks=None, decode_times=False, **options) as opened:
-            tree = _mapped(opened, str)
-    except _FAILURES as error:
+        with (
+            _as_zarr(path, declared) if netcdf else contextlib.nullcontext(path) as folder,
+            # Times are plain numbers in the unit they name: no guess at dates.
+            xr.open_datatree(folder, chunks=None, decode_times=False, engine="zarr", consolidated=False) as opened,
+        ):
+            tree = in_memory(opened, str)
+    except PinnsimError:
+        raise
+    except Exception as error:  # whatever a damaged file makes Zarr, xarray or numpy say
         raise PinnsimError.of("E_CKPT_CORRUPT", f"'{path}' cannot be read as a simulation: {error}") from error
     if tree.attrs.pop(_DIGEST, None) != _digest(tree):
         raise PinnsimError.of("E_CKPT_CORRUPT", f"'{path}' is damaged: its values do not fit its sha256; run it again.")
@@ -89,31 +102,23 @@ def _suffix(path: Path) -> Literal[".zarr", ".nc"]:
     raise PinnsimError.of("E_USAGE", f"The name of a simulation ends in .zarr or .nc, but is '{path.name}'.")
 
 
-def _netcdf_engine() -> Literal["h5netcdf"]:
-    # Not netCDF4: damaged files end its process, whatever was looked at before.
-    if importlib.util.find_spec("h5netcdf"):
-        return "h5netcdf"
-    message = "NetCDF files need the package h5netcdf ('pip install h5netcdf'); or use a name that ends in .zarr."
-    raise PinnsimError.of("E_EXTRA_MISSING", message)
+def _need_netcdf() -> None:
+    if importlib.util.find_spec("h5netcdf") is None:
+        message = "NetCDF files need the package h5netcdf ('pip install h5netcdf'); or use a name that ends in .zarr."
+        raise PinnsimError.of("E_EXTRA_MISSING", message)
 
 
-def _mapped(simulation: xr.DataTree | xr.Dataset, text: type) -> xr.DataTree:
-    """The tree in memory with its texts as `object` (the form that Zarr 3 specifies) or as `str` (as they were)."""
-    tree = simulation if isinstance(simulation, xr.DataTree) else xr.DataTree(simulation)
-    nodes = {}
-    for node in tree.subtree:
-        dataset = node.to_dataset(inherit=False).load()
-        texts: dict[Hashable, tuple] = {
-            name: (
-                variable.dims,
-                np.array(variable.values.tolist(), dtype=text).reshape(variable.shape),
-                variable.attrs,
-            )
-            for name, variable in dataset.variables.items()
-            if variable.dtype.kind in _TEXT
-        }
-        nodes[node.path] = dataset.assign(texts)
-    return xr.DataTree.from_dict(nodes)
+@contextlib.contextmanager
+def _as_zarr(path: Path, declared: int) -> Iterator[Path]:
+    """The folder into which a process of its own writes what a NetCDF file holds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "simulation.zarr"
+        memory, seconds = _CHILD_MEMORY + 4 * declared, _CHILD_SECONDS + declared // _CHILD_RATE
+        arguments = [str(path.resolve()), str(folder), str(memory), str(seconds)]
+        done = run_apart("pinnsim.formats.netcdf_child", arguments, b"", _PATIENCE + seconds)
+        if done.returncode:
+            raise ValueError(last_words(done))
+        yield folder
 
 
 def _digest(tree: xr.DataTree) -> str:
@@ -122,7 +127,7 @@ def _digest(tree: xr.DataTree) -> str:
         variables = node.to_dataset(inherit=False).variables
         for name in sorted(variables, key=str):
             values = variables[name].values
-            text = values.dtype.kind in _TEXT
+            text = values.dtype.kind in TEXT
             kind = "text" if text else values.dtype.newbyteorder("=").str
             total.update(json.dumps([node.path, str(name), variables[name].dims, values.shape, kind]).encode())
             total.update(json.dumps(values.tolist()).encode() if text else np.ascontiguousarray(values).data)

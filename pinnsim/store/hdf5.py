@@ -11,7 +11,7 @@ from pathlib import Path
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
 PATIENCE = 600.0  # seconds of a slow disk
-_SECONDS = 8  # of a processor
+_SECONDS = 5  # of a processor
 
 
 def declared_bytes(path: Path) -> int:

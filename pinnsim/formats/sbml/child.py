@@ -5,26 +5,17 @@
 KIND is `sbml` or `antimony`. What libSBML or Antimony may do wrong with a hostile file ends this process and no other.
 """
 
-import contextlib
 import json
 import os
 import sys
 
-
-def limit(memory: int, seconds: int) -> None:
-    """Bounds the memory and processor time of this process, where the system can."""
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+from pinnsim.formats.apart import bounded
 
 
 def main(arguments: list[str]) -> None:
     """Reads a model on standard input and writes its plain data on standard output."""
     kind, nodes, memory, seconds = arguments[0], *(int(value) for value in arguments[1:4])
-    limit(memory, seconds)
+    bounded(memory, seconds)
     from pinnsim.formats.sbml.parse import parse_sbml
 
     text = sys.stdin.buffer.read().decode("utf-8-sig")

@@ -11,12 +11,12 @@ Source: M. Hucka et al., SBML Level 3 Version 2 Core, J. Integr. Bioinform. 16:2
 import importlib.util
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problem, Problems
+from pinnsim.formats.apart import last_words, run_apart
 from pinnsim.formats.sbml.build import build
 from pinnsim.formats.sbml.scan import LIMITS, Limits, scan_xml
 
@@ -96,12 +96,9 @@ def _require(module: str, package: str) -> None:
 
 
 def _apart(text: str, place: str, kind: str, limits: Limits) -> dict[str, Any]:
-    numbers = (limits.nodes, limits.memory, limits.seconds)
-    command = [sys.executable, "-m", "pinnsim.formats.sbml.child", kind, *map(str, numbers)]
+    arguments = [kind, *map(str, (limits.nodes, limits.memory, limits.seconds))]
     try:
-        done = subprocess.run(
-            command, input=text.encode(), capture_output=True, timeout=2 * limits.seconds, check=False
-        )
+        done = run_apart("pinnsim.formats.sbml.child", arguments, text.encode(), 2 * limits.seconds)
     except subprocess.TimeoutExpired as error:
         raise PinnsimError.of(
             "E_SIZE", f"'{place}' was not parsed within {2 * limits.seconds} s; pass limits= with more `seconds`."
@@ -109,8 +106,5 @@ def _apart(text: str, place: str, kind: str, limits: Limits) -> dict[str, Any]:
     try:
         return dict(json.loads(done.stdout))
     except (ValueError, RecursionError, TypeError) as error:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = lines[-1][:200] if lines else f"it ended with status {done.returncode}"
-        raise PinnsimError.of(
-            "E_SBML_INVALID", f"'{place}' could not be parsed: {reason}; check it with the online SBML validator."
-        ) from error
+        message = f"'{place}' could not be parsed: {last_words(done)}; check it with the online SBML validator."
+        raise PinnsimError.of("E_SBML_INVALID", message) from error
