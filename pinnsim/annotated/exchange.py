@@ -5,6 +5,8 @@ that tree, so that a new source or a new target is one entry of `SOURCES` or `TA
 
     simulation (.zarr, .nc) | folder of a fit | folder of a campaign | .h5ad with results of `pinnsim.tl`
         ->  .zarr | .nc | .h5ad | .csv (one table) | a folder of tables
+
+A fit is also written as a PEtab problem, by the name of its YAML file: not from the tree, but from the model itself.
 """
 
 from collections.abc import Callable
@@ -25,11 +27,12 @@ _TABLES = ("rates", "edges", "proposed_edges", "fit", "prior", "scores", "evalua
 
 
 class Source(NamedTuple):
-    """Something that can be exported: what it is, its tree, and, of a fit, the files of its model."""
+    """Something that can be exported: what it is, its tree, where it lies, and, of a fit, the files of its model."""
 
     kind: str
     tree: xr.DataTree
     model: dict[str, bytes]
+    place: Path
 
 
 def read_source(path: Path) -> Source:
@@ -40,7 +43,7 @@ def read_source(path: Path) -> Source:
     for kind, (fits, read) in SOURCES.items():
         if fits(path):
             tree, model = read(path)
-            return Source(kind, tree, model)
+            return Source(kind, tree, model, path)
     raise PinnsimError.of(
         "E_USAGE", f"'{path}' is none of: {', '.join(SOURCES)}; give what fit, simulate, push or sweep wrote."
     )
@@ -197,6 +200,22 @@ def _to_h5ad(source: Source, path: Path) -> list[Path]:
     return [path]
 
 
+def _to_petab(source: Source, path: Path) -> list[Path]:
+    """The best start of a fit, with its data, as a PEtab problem in the folder of the YAML file."""
+    if source.kind != "fit":
+        raise PinnsimError.of("E_USAGE", f"A PEtab problem is made of a fit, but '{source.place}' is a {source.kind}.")
+    from pinnsim.formats.bundle import load_model
+    from pinnsim.formats.petab.fitted import write_fit
+    from pinnsim.model import build
+    from pinnsim.project import load_project
+
+    project, bundle = load_project(source.place / _PROJECT), load_model(source.place / _MODEL)
+    prior = build(project.config.model, project.network, project.prior)
+    plan, folder = project.config.fit, path.absolute().parent
+    write_fit(bundle.models[0], project.dataset, plan, folder, prior=prior, name=path.name)
+    return [path, *sorted(entry for entry in path.parent.iterdir() if entry.name != path.name)]
+
+
 def _samples(dataset: xr.Dataset, main: str, layers: tuple[str, ...]) -> Any:
     """One variable with samples as rows; others that share its dimensions as layers, members averaged."""
     import anndata
@@ -239,5 +258,6 @@ TARGETS: dict[str, Callable[[Source, Path], list[Path]]] = {
     ".nc": _to_tree,
     ".zarr": _to_tree,
     ".csv": _to_csv,
+    ".yaml": _to_petab,
     "": _to_folder,
 }

@@ -111,10 +111,10 @@ def init(
       snapshots  single cells at several times, in an .h5ad file
       us         the same with unspliced and spliced counts
       embedded   the measurements that come with pinnsim
-      petab      refused for now: PEtab problems are not read yet
+      petab      a PEtab problem: a kinetic model in SBML, conditions, measurements, numbers to be found
 
     The example fits as it is. Replace its tables by your own, keep or rename their columns in the project file, and
-    let 'pinnsim check' say what does not fit together.
+    let 'pinnsim check' say what does not fit together. A PEtab problem has problem.yaml in place of project.toml.
 
     \b
     Examples:
@@ -122,22 +122,19 @@ def init(
       pinnsim init cells --template snapshots
       pinnsim check mine/project.toml
       pinnsim fit mine/project.toml --out mine/fitted
+      pinnsim init kinetics --template petab
     """
     start()
     check_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise PinnsimError.of("E_USAGE", f"'{folder}' is not empty; name a new folder, so that nothing is overwritten.")
-    if template == Template.PETAB:
-        raise PinnsimError.of(
-            "E_USAGE",
-            "pinnsim does not read PEtab problems yet, so that a template would lead nowhere; its SBML model alone can "
-            "be read ('pinnsim import model.xml'), and its measurement table fits --template bulk.",
-        )
     files = _files(template)
     folder.mkdir(parents=True, exist_ok=True)
     write_files(folder, dict(files))
     tell(f"Written: {', '.join(str(folder / name) for name in files)}")
-    tell(f"Next: pinnsim check {folder / PROJECT}")
+    project = next(iter(files))
+    tell(f"Next: pinnsim check {folder / project}")
+    tell(f"      pinnsim fit {folder / project} --out {folder / 'fitted'}")
 
 
 def _files(template: Template) -> dict[str, str | bytes]:
@@ -147,6 +144,10 @@ def _files(template: Template) -> dict[str, str | bytes]:
         from pinnsim.cli.examples import cells_example
 
         return cells_example(unspliced=template == Template.US)
+    if template == Template.PETAB:
+        from pinnsim.cli.problem_example import problem_example
+
+        return dict(problem_example())
     return dict(_example(template))
 
 

@@ -20,6 +20,7 @@ from pinnsim.cli.output import (
     to_json,
     write_files,
 )
+from pinnsim.cli.problem import fit_problem, is_problem
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start, versions
 
@@ -56,7 +57,7 @@ def fit(
     as_json: AsJson = False,
     progress: ProgressBar = True,
 ) -> None:
-    """Fit a model to time courses, as a project file says.
+    """Fit a model to time courses, as a project file says; or the parameters of a PEtab problem (.yaml).
 
     Writes the model bundle (DIR/model), what became of every start (fit.csv), which gene got which prior (prior.csv),
     every rate with its interval and whether the data identify it (rates.csv), edges ranked (edges.csv; with an
@@ -65,12 +66,16 @@ def fit(
     (fitted.csv), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far; the same command
     goes on where it stopped.
 
+    Of a PEtab problem: the problem with fitted numbers (DIR/problem), its parameters, starts and simulation as tables, a
+    picture and fit.json. Starts (20 unless told) are drawn between the bounds; priors do not enter.
+
     \b
     Examples:
       pinnsim fit project.toml --out fitted
       pinnsim fit project.toml --out fitted --starts 8 --seed 1
       pinnsim fit project.toml --out fitted --without heat
       pinnsim fit project.toml --out fitted --no-progress > fit.log
+      pinnsim fit problem.yaml --out fitted --starts 20
 
     \b
     The shortest project file, for an embedded data set:
@@ -115,6 +120,9 @@ def fit(
     """
     start()
     speak_to(as_json)
+    if is_problem(config):
+        fit_problem(config, out, starts=starts, seed=seed, without=without or [], progress=progress)
+        return
     if is_cells(config):
         fit_cells(config, out, starts=starts, seed=seed, without=without or [], progress=progress)
         return

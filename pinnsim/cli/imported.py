@@ -72,7 +72,8 @@ def _show_problem(file: Path, as_json: bool) -> None:
     show_table("What was understood", ("", "count"), rows)
     typer.echo(f"Estimated ({len(found['estimated'])}): {first(found['estimated'], 8)}")
     typer.echo(f"Noise: {first(f'{kind} ({count})' for kind, count in found['noise'].items())}")
-    typer.echo("Nothing was refused. Next, in Python: problem = pinnsim.read_petab(...); problem.log_likelihood()")
+    typer.echo(f"Nothing was refused. Next: pinnsim fit {file} --out fitted")
+    typer.echo("      or, in Python: problem = pinnsim.read_petab(...); problem.log_likelihood()")
 
 
 def _show(found: dict[str, Any], file: Path) -> None:

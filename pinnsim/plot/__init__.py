@@ -15,6 +15,7 @@ from pinnsim.plot.marks import Mark
 from pinnsim.plot.perturbations import knockout_heatmap
 from pinnsim.plot.phase import plane_portrait
 from pinnsim.plot.populations import course_panels, population_panels
+from pinnsim.plot.problem import problem_panels
 from pinnsim.plot.rates import rate_law
 from pinnsim.plot.reprogramming import reprogramming_panels
 from pinnsim.plot.scores import score_bars
@@ -48,6 +49,7 @@ __all__ = [
     "policy_courses",
     "population_panels",
     "prior_posterior",
+    "problem_panels",
     "profile_panels",
     "pulse_panel",
     "push_gif",

@@ -122,7 +122,8 @@ def integrate(
 ) -> Solution:
     """Like `solve`, from `times[0]`, for resolved `kinetics`.
 
-    **Arguments:** `moving`: whether any dose curve moves between switches. Forward only: gradients go through `solve`.
+    **Arguments:** `moving`: whether anything moves with time between switches: a dose curve, a formula that reads it.
+    Derivatives in forward mode (`jax.jvp`) are those of the steps taken; for gradients use `solve_together`.
     """
     kind = state.dtype
     times = times.astype(kind)
@@ -218,7 +219,7 @@ def begun(
     slope = field(left, state)
     able = jnp.all(jnp.isfinite(slope)) & jnp.all(jnp.isfinite(state))
     outcome = jnp.where((outcome == Outcome.DONE) & ~able, Outcome.NOT_FINITE, outcome)
-    step = first_step(field, left, state, slope, limits, pair.order)
+    step = jax.lax.stop_gradient(first_step(field, left, state, slope, limits, pair.order))
     inside = (jnp.zeros_like(state),) * pair.between_arrays
     return Walk(left, state, slope, step, jnp.ones_like(left), jnp.zeros((), int), outcome, left, state, slope, inside)
 
@@ -252,8 +253,9 @@ def stepped_once(field: Field, pair: AbstractPair, walk: Walk, right: Scalar, li
         time=kept(jnp.where(last, right, left + h), left),
         state=kept(tried.state, x),
         slope=kept(tried.slope, walk.slope),
-        step=following,
-        error=kept(error, walk.error),
+        # How long steps are is no part of what a derivative is taken of.
+        step=jax.lax.stop_gradient(following),
+        error=jax.lax.stop_gradient(kept(error, walk.error)),
         steps=steps,
         outcome=jnp.where(over, ended, walk.outcome),
         before=kept(left, walk.before),

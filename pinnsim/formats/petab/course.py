@@ -27,7 +27,10 @@ from pinnsim.perturbation import Acting, Perturbation
 from pinnsim.shapes import Rates, Scalar, State
 from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome
-from pinnsim.simulate.solve import solve
+from pinnsim.simulate.adaptive import Limits, integrate
+from pinnsim.simulate.explicit import Tsitouras
+from pinnsim.simulate.rosenbrock import Rodas
+from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.steady import steady_state
 from pinnsim.table import Table
 
@@ -150,7 +153,7 @@ def _course(ground: Ground, lane: Lanes, constants: Array, method: ODE) -> tuple
         usable = jnp.all(jnp.isfinite(state))
         times = jnp.concatenate([jnp.clip(lane.times, start, stop), stop[None]])
         idle = _own_switches(rules, held, state, none)
-        solved = solve(held, times, idle, jnp.where(usable, state, 1.0), method, start)
+        solved = _solved(held, times, idle, jnp.where(usable, state, 1.0), method, start)
         here = jnp.where(usable, solved.outcome, Outcome.NOT_FINITE.value)
         outcome = jnp.where(outcome == Outcome.DONE, here, outcome)
         # What was not solved is no number.
@@ -178,6 +181,16 @@ def _course(ground: Ground, lane: Lanes, constants: Array, method: ODE) -> tuple
         jnp.concatenate([all_kept[lane.owner], kept[None]]),
         outcome,
     )
+
+
+def _solved(held: Held, times: Array, idle: Perturbation, state: State, method: ODE, start: Scalar) -> Solution:
+    if method.solver is not None:
+        return solve(held, times, idle, state, method, start)
+    limits = Limits(method.rtol, method.atol, method.max_steps)
+    span = jnp.concatenate([start[None], times])
+    clocked = not held.running.reached_by([TIME]).isdisjoint(held.rates)
+    solved = integrate(held, span, idle, state, Tsitouras() if method.stiff is False else Rodas(), limits, clocked)
+    return solved._replace(states=solved.states[1:])
 
 
 def _changed(

@@ -30,7 +30,7 @@ from pinnsim.formats.petab.read import Source, read_source
 from pinnsim.formats.petab.system import petab_system
 from pinnsim.formats.petab.tables import Parameter
 from pinnsim.formats.sbml.read import LIMITS, Limits
-from pinnsim.simulate.method import ODE, implicit
+from pinnsim.simulate.method import ODE
 from pinnsim.simulate.result import Outcome
 
 Values: TypeAlias = "Mapping[str, float] | Sequence[float] | np.ndarray | Array | None"
@@ -67,9 +67,9 @@ def read_petab(
 _RTOL, _ATOL = 1e-9, 1e-10
 
 
-def stiff_method(rtol: float = _RTOL, atol: float = _ATOL) -> ODE:
-    """The solver of PEtab problems, `Kvaerno5`, at these tolerances; `atol` in the model's amounts."""
-    return implicit(rtol, atol)
+def stiff_method(rtol: float = _RTOL, atol: float = _ATOL, max_steps: int = 100_000) -> ODE:
+    """The solver of PEtab problems, linearly implicit steps at these tolerances; `atol` in the model's amounts."""
+    return ODE(rtol, atol, max_steps=max_steps, stiff=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +187,15 @@ class PetabProblem:
 
 
 def objective(arrays: Arrays, theta: Float[Array, " parameter"], method: ODE) -> Array:
-    """-log L. Pure: use it under `jit` and `grad`."""
+    """-log L. Pure: use it under `jit` and in forward mode (`jax.jvp`, `jax.jacfwd`), which own solvers have alone."""
     return -jnp.sum(log_likelihoods(arrays, answer(arrays, theta, method)))
 
 
 @eqx.filter_jit
 def _slope(arrays: Arrays, theta: Array, method: ODE) -> tuple[Array, Array]:
-    return jax.value_and_grad(lambda t: objective(arrays, t, method))(theta)
+    forward = method.forward_mode()
+    push = jax.vmap(lambda one: jax.jvp(lambda t: objective(arrays, t, forward), (theta,), (one,)), out_axes=(None, 0))
+    return push(jnp.eye(theta.size, dtype=theta.dtype))
 
 
 @eqx.filter_jit

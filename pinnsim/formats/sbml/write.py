@@ -15,7 +15,7 @@ Source: M. Hucka et al., SBML Level 3 Version 2 Core, J. Integr. Bioinform. 16:2
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
@@ -55,13 +55,18 @@ class Written:
     def name(self, own: str) -> str:
         """The SBML name of one of ours, of its own even where signs are lost."""
         if own not in self.names:
-            plain = re.sub(r"\W", "_", own, flags=re.ASCII)
-            plain = plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
-            taken, name, k = set(self.names.values()), plain, 2
-            while name in taken:
-                name, k = f"{plain}_{k}", k + 1
-            self.names[own] = name
+            self.names[own] = identifier(own, set(self.names.values()))
         return self.names[own]
+
+
+def identifier(own: str, taken: Container[str]) -> str:
+    """A name of ours as SBML and PEtab write names, none of those that are `taken`."""
+    plain = re.sub(r"\W", "_", own, flags=re.ASCII)
+    plain = plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
+    name, k = plain, 2
+    while name in taken:
+        name, k = f"{plain}_{k}", k + 1
+    return name
 
 
 def write_sbml(
