@@ -208,12 +208,14 @@ def check_matched(
         return
     near = [(name, closest(name, there)) for name in absent]
     hints = first([f"'{n}'→'{m}'" + (" (case)" if n.lower() == m.lower() else "") for n, m in near if m is not None])
-    remedy = "No name matches: check that both use the same naming." if len(absent) == len(wanted) else ""
+    remedy = "Rename them, or pass allow_missing=True: unmeasured regulators stay, hidden; edges to the others go."
+    if len(absent) == len(wanted):
+        remedy = "No name matches: check that both use the same naming."
     problems.add(
         "E_GENE_UNMATCHED",
         f"{len(absent)} of {len(wanted)} {what} absent from {where} ({first(absent)})"
         + (f"; closest: {hints}" if hints else "")
-        + f". {remedy or 'Rename them, or pass allow_missing=True to go on without them.'}",
+        + f". {remedy}",
     )
 
 
@@ -229,12 +231,13 @@ def _text(cell: object) -> str:
 
 def _from_table(frame: pd.DataFrame, origin: str, genes: Sequence[str] | None, from_file: bool) -> Network:
     regulator, target = pick(frame, _REGULATOR), pick(frame, _TARGET)
+    sign_column, confidence_column = pick(frame, _SIGN), pick(frame, _CONFIDENCE)
+    kind_column = pick(frame, tuple(name for name in _KIND if name != "effect" or sign_column is not None))
+    origin_column = pick(frame, tuple(name for name in _ORIGIN if name != str(regulator).lower()))
+    optional = {"sign": sign_column, "confidence": confidence_column, "kind": kind_column, "origin": origin_column}
     with Problems() as problems:
-        twice = [str(name) for name in dict.fromkeys(frame.columns[frame.columns.duplicated()])]
-        if twice:
-            problems.add("E_NETWORK_EDGE", f"network '{origin}' has the column '{twice[0]}' twice; keep one of them.")
-            problems.raise_any()
         wanted = {"regulator": regulator or "regulator", "target": target or "target"}
+        wanted |= {role: name for role, name in optional.items() if name is not None}
         if not need_columns(problems, frame, wanted, f"network '{origin}'", nameable=False):
             problems.raise_any()
         if not len(frame):
@@ -250,14 +253,11 @@ def _from_table(frame: pd.DataFrame, origin: str, genes: Sequence[str] | None, f
             problems.add(
                 "E_NETWORK_EDGE", f"{len(broken)} rows of '{origin}' lack a regulator or a target ({first(broken)})."
             )
-        sign_column, confidence_column = pick(frame, _SIGN), pick(frame, _CONFIDENCE)
         sign, size = _signs(problems, frame, sign_column, rows, origin)
         confidence = _confidences(problems, frame, confidence_column, sign_column, size, rows, origin, from_file)
         _check_duplicates(problems, sources, targets, sign, rows, origin)
         if genes is not None:
             check_matched(problems, list(dict.fromkeys(targets)), genes, False, "targets", "`genes`")
-    kind_column = pick(frame, tuple(name for name in _KIND if name != "effect" or sign_column is not None))
-    origin_column = pick(frame, tuple(name for name in _ORIGIN if name != str(regulator).lower()))
     words = {1.0: "activation", -1.0: "repression", 0.0: "unknown"}
     kinds = [words[s] for s in sign.tolist()] if kind_column is None else [_text(cell) for cell in frame[kind_column]]
     origins = [origin] * len(frame) if origin_column is None else [_text(cell) for cell in frame[origin_column]]

@@ -266,14 +266,15 @@ def _measured(
     gene_column = pick(frame, ("gene", "gene_name", "name", "symbol"))
     matches = {str(column): _HALF_LIFE.fullmatch(str(column).strip()) for column in frame.columns}
     value_column = next((column for column, match in matches.items() if match), None)
+    unit_column, spread_column, source_column = (pick(frame, (key,)) for key in ("unit", "log_sd", "source"))
     wanted = {"gene": gene_column or "gene", "half_life": value_column or "half_life"}
+    wanted |= {name: name for name in (unit_column, spread_column, source_column) if name is not None}
     if not need_columns(problems, frame, wanted, f"'{name}'", nameable=False) or value_column is None:
         return {}
     suffix = (matches[value_column] or {"unit": None})["unit"]
     rows = [row_name(index, from_file) for index in frame.index]
     names = [str(cell).strip() for cell in frame[wanted["gene"]]]
     values = numbers(problems, frame[value_column], f"column '{value_column}' of '{name}'", from_file, "E_PRIOR_VALUE")
-    unit_column, spread_column, source_column = (pick(frame, (key,)) for key in ("unit", "log_sd", "source"))
     given = [str(cell) for cell in frame[unit_column]] if unit_column else [table_unit or suffix or ""] * len(names)
     units = [known_time_unit(text) for text in given]
     if given and not any(given):

@@ -40,10 +40,10 @@ _WORDS = (
      "guessed; choose one of"),
     ("Argument `", "[data] `"),
     ("or pass table_unit=", 'or give [prior] unit = "h"'),
-    ("or organism= (one of", 'or [prior] typical = 2 with unit = "h", or organism = (one of'),
+    ("or organism= (one of", 'or [prior] typical = 2 (in [prior] unit, say "h"), or organism = (one of'),
     ("or give organism= to use its typical value for them (they are listed in report())",
-     'or give [prior] typical = 2 with unit = "h", or organism, to use a typical value for them'),
-    ("Give a table of half-lives instead", '[prior] half_lives = "FILE", or typical = 2 with unit = "h", will do'),
+     'or give [prior] typical = 2 (in [prior] unit, say "h"), or organism, to use a typical value for them'),
+    ("Give a table of half-lives instead", '[prior] half_lives = "FILE", or typical = 2 in unit = "h", will do'),
     ("give a table with columns", "give [prior] half_lives, a table with columns"),
     ("missing='mask'", '[data] missing = "mask"'),
     ("steady_state=True", "a longer course"),
@@ -252,7 +252,9 @@ def usual_model(
         elif dataset.scale == "linear" and low > 0:
             choose("likelihood", {"kind": "lognormal", "sd": 0.3}, "errors in proportion to the reading")
         elif dataset.scale == "linear":
-            choose("likelihood", {"sd": float(f"{0.1 * high:.2g}")}, "a tenth of the highest reading, which may be 0")
+            least = float(f"{seen[seen > 0].min():.2g}") if high > 0 else 0.1
+            why = "errors in proportion to the reading, down to the smallest that is not 0"
+            choose("likelihood", {"kind": "combined", "sd": 0.3, "least": least}, why)
     span = max(float(t[n - 1] - t[0]) for t, n in zip(dataset.times, dataset.length, strict=True))
     usual: dict[str, Any] = {}
     regulation = given.regulation.model_fields_set

@@ -29,6 +29,8 @@ def start() -> None:
     os.environ.setdefault("MPLBACKEND", "Agg")
     # Programs that call back to Python to report an error cannot be cached; what such checks find shows as NaN instead.
     os.environ.setdefault("EQX_ON_ERROR", "nan")
+    # Else XLA asks the user to file a bug where a busy machine compiles for two minutes; real errors are exceptions.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     enable_x64()
     _keep_compiled_programs()
 

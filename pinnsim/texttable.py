@@ -4,10 +4,14 @@ Spreadsheet habits destroy biology: a reader that guesses types turns the gene `
 aside, and renames a repeated column `TBX5` to `TBX5.1`. So a file is read as text, cell by cell, and each column is
 turned into numbers only by whoever asked for numbers, through `numbers`, which says which rows were not numbers. The
 index of the frame is the line of the file minus 2 (a header, counted from one), so that messages can name the line.
+
+Where commas are decimal marks, spreadsheets separate columns by semicolons. Both are read off the file: the separator
+from its header, the mark from a column's numbers.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +20,20 @@ import pandas as pd
 from pinnsim.errors import PinnsimError, Problems, closest, did_you_mean, first
 
 _MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-nan"})
+_WITH_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
+_WITH_POINT = re.compile(r"\s*[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s*")
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def read_table(table: str | Path | pd.DataFrame) -> pd.DataFrame:
     """A table as a frame, with repeated columns kept as they are.
 
-    **Arguments:** `table`, a path of a `.csv` file (commas) or of a `.tsv`, `.txt` or `.tab` file (tabs), also
-    compressed (`.csv.gz`); or a frame, which is returned as it is, apart from a plain row index.
+    **Arguments:** `table`, a path of a `.csv` file (commas, or semicolons where its header has more of them) or of a
+    `.tsv`, `.txt` or `.tab` file (tabs), in UTF-8, also compressed (`.csv.gz`); or a frame, which is returned as it is,
+    apart from a plain row index.
 
-    **Returns:** a frame; every cell of a file is text. Blank lines are dropped without renumbering the others.
+    **Returns:** a frame; every cell of a file is text. Blank lines are dropped without renumbering the others. Between
+    semicolons a number such as 0,5 becomes 0.5, unless its column has numbers with a point too.
 
     **Raises:** `E_DATA_FILE` if the file is absent, empty or no table.
     """
@@ -38,17 +47,49 @@ def read_table(table: str | Path | pd.DataFrame) -> pd.DataFrame:
         near = closest(path.name, beside)
         hint = f" (did you mean '{near}'?)" if near else ""
         raise PinnsimError.of("E_DATA_FILE", f"no file '{path}'{hint}; give the path of a .csv or .tsv table.")
+    if path.suffix.lower() in _SHEETS:
+        raise PinnsimError.of("E_DATA_FILE", f"'{path}' is a spreadsheet; save its sheet as CSV and give that file.")
     tabs = any(suffix in (".tsv", ".txt", ".tab") for suffix in path.suffixes)
     try:
-        cells = pd.read_csv(
-            path, sep="\t" if tabs else ",", header=None, dtype=str, keep_default_na=False, skip_blank_lines=False
-        )
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        separator = "\t" if tabs else _separator(path)
+        cells = _cells(path, separator)
+    except UnicodeDecodeError as error:
+        byte = f"byte 0x{error.object[error.start]:02x}"
+        raise PinnsimError.of(
+            "E_DATA_FILE",
+            f"'{path}' is not text in UTF-8 ({byte}); save it as 'CSV UTF-8'.",
+        ) from error
+    except (ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].removeprefix("Error tokenizing data. C error: ").rstrip(".")
         raise PinnsimError.of("E_DATA_FILE", f"'{path}' cannot be read as a table: {reason}.") from error
     header = [str(cell).strip().lstrip("\ufeff") for cell in cells.iloc[0]]
     body = cells.iloc[1:].reset_index(drop=True).set_axis(header, axis=1)
+    if separator == ";":
+        body = _with_points(body)
     return body[(body != "").any(axis=1)]
+
+
+def _cells(path: Path, separator: str, rows: int | None = None) -> pd.DataFrame:
+    return pd.read_csv(
+        path, sep=separator, header=None, nrows=rows, dtype=str, keep_default_na=False, skip_blank_lines=False
+    )
+
+
+def _separator(path: Path) -> str:
+    """Of the columns of a `.csv` file: what its header has more of."""
+    header = _cells(path, ",", rows=1).iloc[0].tolist()
+    return ";" if sum(cell.count(";") for cell in header) > len(header) - 1 else ","
+
+
+def _with_points(body: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with decimal points, in every column whose numbers have none."""
+    columns = []
+    for place in range(body.shape[1]):
+        cells = body.iloc[:, place]
+        comma = cells.str.fullmatch(_WITH_COMMA)
+        clear = not cells.str.fullmatch(_WITH_POINT).any()
+        columns.append(cells.where(~comma, cells.str.replace(",", ".")) if clear else cells)
+    return pd.concat(columns, axis=1)
 
 
 def pick(frame: pd.DataFrame, aliases: tuple[str, ...]) -> str | None:
@@ -60,7 +101,8 @@ def pick(frame: pd.DataFrame, aliases: tuple[str, ...]) -> str | None:
 def need_columns(
     problems: Problems, frame: pd.DataFrame, wanted: dict[str, str], what: str, nameable: bool = True
 ) -> bool:
-    """Adds `E_COLUMN_MISSING` for every wanted column (role -> name) that `frame` lacks; says whether all are there.
+    """Adds `E_COLUMN_MISSING` for every wanted column (role -> name) that `frame` lacks or has twice; says whether each
+    is there once.
 
     `nameable`: the caller takes the names of columns as arguments, so that the remedy is to pass one.
     """
@@ -72,7 +114,10 @@ def need_columns(
             f"{what} has no column '{name}'{did_you_mean(name, columns)}; its columns are {first(columns, 8)}. "
             + (f"Pass {role}='<column>'." if nameable else f"Name the {role} column '{name}'."),
         )
-    return not absent
+    twice = [name for name in dict.fromkeys(wanted.values()) if list(frame.columns).count(name) > 1]
+    if twice:
+        problems.add("E_COLUMN_MISSING", f"{what} has several columns named {first(twice)}; rename all but one.")
+    return not absent and not twice
 
 
 def row_name(index: object, from_file: bool) -> str:
@@ -106,5 +151,9 @@ def numbers(problems: Problems, column: pd.Series, what: str, from_file: bool, c
         except ValueError:
             bad.append(f"{row_name(index, from_file)} = '{text}'")
     if bad:
-        problems.add(code, f"{len(bad)} of {len(column)} entries of {what} are not numbers (first: {first(bad)}).")
+        commas = any("," in text for text in bad)
+        remedy = " Write decimals with points, and no separators of thousands." if commas else ""
+        problems.add(
+            code, f"{len(bad)} of {len(column)} entries of {what} are not numbers (first: {first(bad)}).{remedy}"
+        )
     return out

@@ -49,3 +49,8 @@ def time_factor(source: str, to: str) -> float:
     A rate converts by the inverse. **Raises** `E_TIME_UNIT` for an unknown unit.
     """
     return TIME_UNITS[time_unit_of(source)] / TIME_UNITS[time_unit_of(to)]
+
+
+def reading_unit(scale: str) -> str:
+    """The unit of readings on a data set's scale; amounts that were not counted have none but an arbitrary one."""
+    return "arbitrary units" if scale == "linear" else scale

@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from pinnsim.cli.output import to_json
+from pinnsim.score import Entry, score_table
+from pinnsim.score.compare import ROLL_OUT, Comparison
+
 NASTY = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "$x^$y$", "NA", "a" * 60, "](http://x.example)")
 TIMES = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 def write_folder(folder: Path, genes: int = 30, conditions: int = 3) -> Path:
-    """What a fit of so many genes leaves, with rates, edges, a course, a landscape and a screen; random numbers."""
+    """What a fit of so many genes leaves, with rates, edges, a course, an evaluation, a landscape, a screen and ranked
+    experiments; random numbers."""
     rng = np.random.default_rng(0)
     names = [*NASTY, *(f"gene{k}" for k in range(genes - len(NASTY)))]
     cultures = [f"shift {k} & <b>" for k in range(conditions)]
@@ -44,8 +49,40 @@ def write_folder(folder: Path, genes: int = 30, conditions: int = 3) -> Path:
     effects.to_csv(folder / "screen" / "effects.csv", index=False)
     screen = {"edits": names, "combinations": {"of 1": genes}, "time": None, "time_unit": "h"}
     (folder / "screen" / "screen.json").write_text(json.dumps(screen), encoding="utf-8")
+    _write_evaluation(folder / "evaluation.json", cultures)
+    _write_design(folder / "design", names)
     (folder / "fit.json").write_text(json.dumps(_summary(names, cultures)), encoding="utf-8")
     return folder
+
+
+def _write_evaluation(path: Path, conditions: list[str]) -> None:
+    rng, times = np.random.default_rng(1), np.arange(4.0)
+    truth, start, mask = rng.normal(0, 1, (4, 5)), np.zeros((4, 5)), np.ones((4, 5), dtype=bool)
+    entries = [
+        Entry.of(name, kind, conditions[-1], Comparison(ROLL_OUT, times, truth + error, truth, start, mask))
+        for name, kind, error in (("pinnsim", "model", 0.1), ("persistence", "baseline", 0.5))
+    ]
+    found = score_table(entries, unit="log2", data="<b>held</b>", simulated=False).to_dict()
+    found |= {"fitted": conditions[:-1], "predicted": conditions[-1:]}
+    path.write_text(to_json(found), encoding="utf-8")
+
+
+def _write_design(folder: Path, genes: list[str]) -> None:
+    folder.mkdir(exist_ok=True)
+    rows = [
+        {
+            "experiment": k,
+            "treatment": f"{gene}=0",
+            "times": "0,5",
+            "genes": "",
+            "replicates": 1,
+            "cost": 1.0,
+            "gain": gain,
+        }
+        for k, (gene, gain) in enumerate(zip(genes, [2.5, *[1.0] * 18, None], strict=False))
+    ]
+    found = {"candidates": len(rows), "by": "gain", "goal": [], "unit": "nats", "ranking": rows, "batch": rows[:2]}
+    (folder / "design.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def _summary(genes: list[str], conditions: list[str]) -> dict:

@@ -179,6 +179,31 @@ def test_a_bad_file_is_refused(text, codes, tmp_path):
     assert "'course.csv'" in refused(read_tidy, tmp_path / "curse.csv", **HOURS)[1]
 
 
+SHEETS = {
+    "latin-1": ("gene,time,value\na,0,1 °C\n".encode("latin-1"), "course.csv", "not text in UTF-8 (byte 0xb0)"),
+    "workbook": (b"PK\3\4", "course.xlsx", "is a spreadsheet; save its sheet as CSV"),
+    "decimal commas": (b'gene,time,value\na,0,"1,5"\n', "course.csv", "Write decimals with points"),
+    "both marks": (b"gene;time;value\na;0;1,5\na;1;2.5\n", "course.csv", "line 2 = '1,5'). Write decimals with points"),
+    "twice": (b"gene,time,value,value\na,0,1,2\n", "course.csv", "several columns named value"),
+}
+
+
+@pytest.mark.parametrize(("content", "name", "words"), SHEETS.values(), ids=SHEETS.keys())
+def test_what_spreadsheets_write_is_refused_with_the_remedy(content, name, words, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    assert words in refused(read_tidy, tmp_path / name, **HOURS)[1]
+
+
+def test_semicolons_and_decimal_commas_are_read(tmp_path):
+    path = tmp_path / "course.csv"
+    path.write_text('gene;"time, h";dose;value\n"a,5;b";0;0,5;1,5\n"a,5;b";1,25;0,5;2e3\n', encoding="utf-8")
+    data = read_tidy(path, time="time, h", condition="dose", **HOURS)
+    assert data.genes == ("a,5;b",)
+    assert data.conditions == ("0.5",)
+    assert data.times[0].tolist() == [0.0, 1.25]
+    assert data.values.ravel().tolist() == [1.5, 2000.0]
+
+
 def test_what_spreadsheets_break_is_read_as_it_stands(tmp_path):
     path = tmp_path / "course.csv"
     path.write_text("\ufeffgene,time,value\nNA,0,0.1\nNA,1,1e-3\nMARCH1,0,3\nMARCH1,1,4\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 from command_line import PROJECT, call, listing, write_project
 
 
@@ -18,6 +19,7 @@ def test_a_good_project_has_its_coverage_shown_and_nothing_written(tmp_path) -> 
     assert found["unregulated"] == ["gA"]
     assert found["typical_half_life"] == []
     assert found["edges"] == 2
+    assert found["edges_of_unknown_sign"] == 0
 
 
 def test_every_file_is_read_before_anything_is_said(tmp_path) -> None:
@@ -39,6 +41,19 @@ def test_every_file_is_read_before_anything_is_said(tmp_path) -> None:
         "E_DATA_FILE",
         "E_DATA_TYPE",
     }
+
+
+def test_a_network_without_signs_and_readings_of_nothing_are_said(tmp_path) -> None:
+    text = PROJECT.replace('scale = "log2"', 'scale = "linear"')
+    path = write_project(tmp_path, text[: text.index("[model.readout]")] + text[text.index("[fit]") :])
+    (tmp_path / "network.csv").write_text("source,target,Wirkung\ngA,gB,+\ngB,gC,-\n", encoding="utf-8")
+    readings = pd.read_csv(tmp_path / "readings.csv").assign(value=lambda frame: frame["value"].clip(lower=1.25) - 1.25)
+    readings.to_csv(tmp_path / "readings.csv", index=False)
+    called = call("check", path)
+    assert called.status == 0
+    assert "edges of known sign" in called.out
+    assert "is there a column 'sign'?" in called.out
+    assert "[model.likelihood] kind = 'combined', sd = 0.3" in called.out
 
 
 def test_what_would_stop_the_fit_stops_the_check(tmp_path) -> None:

@@ -19,6 +19,7 @@ from pinnsim.observation import (
     AbstractLikelihood,
     AbstractReadout,
     Censored,
+    Combined,
     CycleReadout,
     Labelling,
     Layered,
@@ -79,6 +80,14 @@ CASES: dict[str, tuple[AbstractLikelihood, np.ndarray, np.ndarray, np.ndarray]] 
         means,
         scipy.stats.lognorm.logpdf(amounts_read, relative, scale=means),
     ),
+    "combined": (
+        Combined(jnp.asarray(0.3), jnp.asarray(2.0)),
+        amounts_read * (amounts_read > 10),
+        means,
+        scipy.stats.norm.logpdf(
+            amounts_read * (amounts_read > 10), means, np.hypot(np.hypot(0.3 * means, 2), measured)
+        ),
+    ),
     "censored": (
         Censored(jnp.asarray(0.3), jnp.asarray(33.0)),
         cycles,
@@ -132,6 +141,7 @@ def test_spread_is_that_of_drawn_readings(case: tuple) -> None:
         "Poisson": np.sqrt(means),
         "NegativeBinomial": scipy.stats.nbinom.std(r, p),
         "LogNormal": scipy.stats.lognorm.std(0.3, scale=means),
+        "Combined": np.hypot(0.3 * means, 2.0),
     }
     square = (1 - LOST) * (scipy.stats.nbinom.var(r, p) + means**2) - ((1 - LOST) * means) ** 2
     np.testing.assert_allclose(got, exact.get(type(likelihood).__name__, np.sqrt(square)), rtol=1e-10)
@@ -279,6 +289,7 @@ def test_layers_are_read_by_their_own_instruments() -> None:
         ("linear", "zero_inflated", (LinearReadout, ZeroInflated)),
         ("linear", "poisson", (LinearReadout, Poisson)),
         ("linear", "lognormal", (LinearReadout, LogNormal)),
+        ("linear", "combined", (LinearReadout, Combined)),
         ("cycles", "censored", (CycleReadout, Censored)),
     ],
 )

@@ -105,7 +105,10 @@ def test_codes_are_registered_and_have_exit_statuses():
     assert PinnsimError.of("E_SOLVER", "x").exit_status == 4
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path) -> None:
-    (tmp_path / "network.csv").write_text("regulator,target,regulator\na,b,a\n")
-    with pytest.raises(PinnsimError, match="E_NETWORK_EDGE: .*has the column 'regulator' twice"):
+@pytest.mark.parametrize("twice", ["regulator", "sign"])
+def test_a_column_that_is_there_twice_is_refused(tmp_path, twice) -> None:
+    (tmp_path / "network.csv").write_text(f"regulator,target,sign,notes,notes,{twice}\na,b,1,,,1\n")
+    with pytest.raises(PinnsimError, match=f"E_COLUMN_MISSING: .*has several columns named {twice}"):
         Network.read(tmp_path / "network.csv")
+    (tmp_path / "network.csv").write_text("regulator,target,sign,notes,notes\na,b,1,,\n")
+    assert Network.read(tmp_path / "network.csv").genes == ("a", "b")

@@ -49,6 +49,14 @@ def test_fits_are_shown_for_any_number_of_genes(genes):
     assert "simulated" not in axes[0].figure.get_suptitle()
 
 
+@pytest.mark.parametrize(("scale", "unit"), [("linear", "arbitrary units"), ("log1p", "log1p"), ("counts", "counts")])
+def test_readings_of_every_scale_have_a_unit(scale, unit):
+    values = np.arange(2.0 * len(TIMES)).reshape(1, 1, -1, 2)
+    data = Dataset.build(values, TIMES, ["g0", "g1"], ("one",), time_unit="min", scale=scale)
+    axes = drawn(plot.fit_panels(data, "one", TIMES, values[0, 0]))
+    assert axes[0].get_ylabel() == f"expression ({unit})"
+
+
 def test_a_failed_member_is_left_out_and_simulated_data_are_called_so():
     data, model = course(2, simulated=True), members(2)
     model[1] = np.nan
@@ -134,7 +142,9 @@ def test_labels_of_crowded_points_do_not_cover_each_other():
 def test_dose_and_duration(doses):
     valley = np.where(np.add.outer(np.arange(doses), np.arange(5)) > 5, 1, 0)
     valley[0, 0] = -1
-    line = (np.arange(doses, dtype=float), np.full(doses, np.nan))
+    found = np.full(doses, np.nan)
+    found[2:3] = 3.0
+    line = (np.arange(doses, dtype=float), found)
     ax = drawn(
         plot.dose_duration_map(
             np.arange(doses) + 1.0, np.arange(5.0), valley, ("A1", "A2"), critical=line, dose_unit="1/h", time_unit="h"
@@ -143,7 +153,7 @@ def test_dose_and_duration(doses):
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("dose (1/h)", "duration of the push (h)")
     shown = {text.get_text() for text in ax.get_legend().get_texts()}
     assert "settles in A1" in shown
-    assert ("settles in A2" in shown) == (doses == 7)
+    assert ("settles in A2" in shown) == ("critical duration" in shown) == (doses == 7)
 
 
 def row(name: str, kind: str, rmse: float, **changed: object) -> ScoreRow:

@@ -41,6 +41,11 @@ def test_everything_in_a_folder_is_told(html: str) -> None:
     assert "Of 30 parameters: 10 identified, 10 in part, 10 prior echo." in html
     assert "1 valley where the cell can rest, among 2 fixed points." in html
     assert "30 perturbations, combinations 30 of 1, read at rest" in html
+    assert "Fitted: shift 0 &amp; &lt;b&gt;, shift 1 &amp; &lt;b&gt;. Predicted" in html
+    assert (
+        "Of 20 candidates &#x27;&lt;script&gt;alert(1)&lt;/script&gt;=0&#x27; would tell most about everything" in html
+    )
+    assert "2.5 nats of information" in html
     # Samples, worst, median and best genes, the course, edges, the plane of fixed points.
     assert html.count("data:image/png;base64,") == 7
     assert "<script" not in html
@@ -61,7 +66,19 @@ LACKING = {
     "course.csv": "The course of the objective was not kept",
     "rates.csv": "Whether the data identify the rates was not computed",
     "landscape.csv": "No landscape was computed.",
+    "evaluation.json": "This fit was not tried on a condition that it has not seen.",
 }
+
+
+def test_experiments_that_could_not_be_judged_and_ranks_by_cost_are_said(copied: Path, folder: Path) -> None:
+    found = json.loads((folder / "design" / "design.json").read_text(encoding="utf-8"))
+    for by, gain, sentence in (
+        ("gain per cost", 2.5, "would tell most for its cost about everything"),
+        ("gain", None, "None of 20 candidates could be judged."),
+    ):
+        ranking = [{**row, "gain": gain} for row in found["ranking"]]
+        (copied / "design.json").write_text(json.dumps({**found, "by": by, "ranking": ranking}), encoding="utf-8")
+        assert sentence in gather(copied).to_html()
 
 
 def test_what_is_lacking_is_said_with_the_command_that_would_compute_it(html: str, copied: Path) -> None:
@@ -70,7 +87,7 @@ def test_what_is_lacking_is_said_with_the_command_that_would_compute_it(html: st
         (copied / name).unlink()
     html = gather(copied).to_html()
     assert [sentence for sentence in LACKING.values() if sentence not in html] == []
-    for verb in ("score", "landscape", "screen", "push", "simulate"):
+    for verb in ("score", "evaluate", "landscape", "screen", "push", "simulate", "design"):
         assert f"<code>pinnsim {verb} " in html
 
 

@@ -102,6 +102,7 @@ def _coverage(project: "Project") -> dict[str, Any]:
         "model_time_unit": project.config.model.time_unit,
         "scale": project.dataset.scale,
         "edges": len(network.edges),
+        "edges_of_unknown_sign": int((network.sign == 0).sum()),
         "hidden_regulators": [name for name in network.regulators if name not in genes],
         "unregulated": [gene for gene in genes if gene not in targets],
         "typical_half_life": [gene for gene in genes if gene not in set(measured)],
@@ -116,7 +117,8 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, tuple[object, ...]]]:
     def row(lacking: list[str]) -> tuple[object, ...]:
         return total - len(lacking), f"{1 - len(lacking) / total:.0%}", first(lacking) if lacking else ""
 
-    hidden = found["hidden_regulators"]
+    hidden, blind = found["hidden_regulators"], found["edges_of_unknown_sign"]
+    unsigned = 0 < blind == found["edges"]
     low, high = found["times"]
     units = f"data in {found['time_unit']}, model in {found['model_time_unit']}"
     return [
@@ -126,5 +128,6 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, tuple[object, ...]]]:
         ("genes regulated in the network", row(found["unregulated"])),
         ("genes with a measured half-life", row(found["typical_half_life"])),
         ("edges", (found["edges"], "", "")),
+        ("edges of known sign", (found["edges"] - blind, "", "all: is there a column 'sign'?" if unsigned else "")),
         ("regulators that were not measured", (len(hidden), "", first(hidden) if hidden else "")),
     ]

@@ -1,15 +1,16 @@
 """`pinnsim evaluate`: a fitted model against conditions that it was not fitted to, beside baselines and controls."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pinnsim.cli.arguments import ConfigFile, check_folder, read_project
 from pinnsim.cli.fit import MODEL, PROJECT
-from pinnsim.cli.output import AsJson, answer, describe_data, speak_to, tell, to_json, write_files
+from pinnsim.cli.output import AsJson, speak_to
+from pinnsim.cli.scored import EVALUATE, write_scores
 from pinnsim.errors import PinnsimError, Problems, did_you_mean, first
-from pinnsim.session import start, versions
+from pinnsim.session import start
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from pinnsim.project import Project
     from pinnsim.score import Entry, Split
 
-EVALUATION, ROWS, BARS = "evaluation.json", "evaluation.csv", "evaluation_bars.png"
 FitFolder = Annotated[Path, typer.Argument(metavar="FIT", help="The folder that 'pinnsim fit' wrote.")]
 _SHUFFLED_GENES = "shuffled genes"
 
@@ -59,8 +59,6 @@ def evaluate(
     folder = fit if out is None else out
     check_folder(folder)
     train, test = _parts(bundle, fitted, held, condition or [], config)
-    from pinnsim.plot import score_bars
-    from pinnsim.report import png_bytes
     from pinnsim.score import baseline_entries, score_table, standard_baselines
 
     plan = fitted.config.score
@@ -70,25 +68,16 @@ def evaluate(
         entries += [*_model_entries(bundle, fitted, split, shuffles, seed), *baseline_entries(split, baselines)]
     name = held.config.data.name or ""
     table = score_table(entries, unit=test.scale, data=name, simulated=test.simulated)
-    tell(table.to_text())
-    summary: dict[str, Any] = {
-        **table.to_dict(),
-        "made_by": "pinnsim evaluate",
-        "model": fit / MODEL,
-        "fitted": list(train.conditions),
-        "predicted": list(test.conditions),
-        "provenance": describe_data(held),
-        "fit_seed": fitted.config.fit.seed,
-        "versions": versions(),
-    }
-    files: dict[str, bytes | str] = {
-        EVALUATION: to_json(summary),
-        ROWS: table.to_frame().to_csv(index=False),
-        BARS: png_bytes(score_bars(table)),
-    }
-    write_files(folder, files)
-    tell(f"Written: {folder / EVALUATION}, {folder / ROWS}, {folder / BARS}")
-    answer({**summary, "out": folder})
+    write_scores(
+        EVALUATE,
+        folder,
+        table,
+        held,
+        fitted.config.fit.seed,
+        model=fit / MODEL,
+        fitted=list(train.conditions),
+        predicted=list(test.conditions),
+    )
 
 
 def read_fit(folder: Path) -> "tuple[Bundle, Project]":

@@ -2,6 +2,7 @@
 identify, and the network as a result."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,7 @@ def _certainty(page: "Report", folder: Path) -> list[str]:
     if not (folder / RATES).is_file():
         page.absent(
             "Whether the data identify the rates was not computed (--no-uncertainty, or interrupted).",
-            f"pinnsim fit project.toml --out {folder}",
+            f"pinnsim fit project.toml --out {shlex.quote(str(folder))}",
         )
         return []
     text = ("parameter", "unit", "verdict")

@@ -1,7 +1,6 @@
 """`pinnsim report`: one HTML page of everything that a folder holds about a model, and of what it lacks."""
 
 import json
-import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from pinnsim.cli import design, screen
 from pinnsim.cli.fit import MODEL, SUMMARY
-from pinnsim.cli.score import BARS, SCORES
 from pinnsim.errors import PinnsimError
 from pinnsim.session import start
 
 if TYPE_CHECKING:
     from pinnsim.report import Report
+
+
+_EXPERIMENTS = 15  # that the page lists
 
 
 class Told(NamedTuple):
@@ -37,15 +39,16 @@ def report(
     """Write one HTML page of everything that a folder holds about a model.
 
     Data and their coverage, the fit gene by gene, the course of the objective, rates with verdicts, scores beside
-    baselines and controls, the network, landscapes, perturbations, provenance. What was not computed is said, with the
-    command that would. The page holds its pictures and needs nothing else: send it, print it, keep it.
+    baselines and controls, the network, landscapes, perturbations, the next experiment, provenance. What was not
+    computed is said, with the command that would. The page holds its pictures and needs nothing else: send it, print
+    it, keep it.
 
     \b
     It finds, in DIR:
-      what fit, score and simulate wrote
+      what fit, score, evaluate and simulate wrote
       *.csv of landscape --out, each with the picture of the same name (--picture)
       *.zarr and *.nc of simulate and push
-      a folder of screen --out, or that folder's files
+      folders of screen --out and design --out, or these folders' files
 
     \b
     Examples:
@@ -62,12 +65,15 @@ def gather(folder: Path) -> "Report":
     """The report of a folder. **Raises:** `E_DATA_FILE`, `E_DATA_EMPTY`, `E_CKPT_CORRUPT`."""
     from pinnsim.cli.courses import tell_simulation
     from pinnsim.cli.fitted import tell_fit
-    from pinnsim.cli.valleys import landscapes, pushes, screens, tell_landscape, tell_push, tell_screen
+    from pinnsim.cli.scored import EVALUATE, SCORE, tell_scores
+    from pinnsim.cli.valleys import landscapes, pushes, tell_landscape, tell_push, tell_screen, within
     from pinnsim.report import Report
 
     if not folder.is_dir():
         raise PinnsimError.of("E_DATA_FILE", f"no folder '{folder}'; give one that fit, score or simulate wrote to.")
-    fits, scores = ([path] if (path := folder / name).is_file() else [] for name in (SUMMARY, SCORES))
+    fits, scores, evaluations = (
+        [path] if (path := folder / name).is_file() else [] for name in (SUMMARY, SCORE.summary, EVALUATE.summary)
+    )
     stored = sorted([*folder.glob("*.zarr"), *folder.glob("*.nc")])
     maps = pushes(stored)
     simulations = [path for path in stored if path not in maps]
@@ -80,10 +86,17 @@ def gather(folder: Path) -> "Report":
         (fits, tell_fit, "The fit", "No fit is in this folder.", f"pinnsim fit project.toml --out {quoted}"),
         (
             scores,
-            _scores,
-            "Honest score",
+            tell_scores,
+            SCORE.title,
             "No score was computed: how well the model predicts what it did not see is not known here.",
             f"pinnsim score project.toml --out {quoted}",
+        ),
+        (
+            evaluations,
+            tell_scores,
+            EVALUATE.title,
+            "This fit was not tried on a condition that it has not seen. After a fit that left one out (--without):",
+            f"pinnsim evaluate {quoted} project.toml",
         ),
         (
             landscapes(folder),
@@ -93,7 +106,7 @@ def gather(folder: Path) -> "Report":
             f"pinnsim landscape {model} --out {quoted}/landscape.csv --picture {quoted}/landscape.png",
         ),
         (
-            screens(folder),
+            within(folder, screen.SUMMARY),
             tell_screen,
             "Perturbation screen",
             "No screen of perturbations was run.",
@@ -114,10 +127,17 @@ def gather(folder: Path) -> "Report":
             "Nothing was simulated.",
             f'pinnsim simulate {model} --times 0:100:1 -t none -t "GENE=0" --out {quoted}/knockout.zarr',
         ),
+        (
+            within(folder, design.SUMMARY),
+            _design,
+            "The next experiment",
+            "Experiments were not ranked by what they would tell.",
+            f"pinnsim design {quoted} --out {quoted}/design",
+        ),
     ]
     if not any(paths for paths, *_ in parts):
         message = (
-            f"'{folder}' holds nothing that fit, score, simulate and others wrote ({SUMMARY}, {SCORES}, "
+            f"'{folder}' holds nothing that fit, score, simulate and others wrote ({SUMMARY}, {SCORE.summary}, "
             "*.zarr, *.nc, ...)."
         )
         raise PinnsimError.of("E_DATA_EMPTY", message)
@@ -129,7 +149,7 @@ def gather(folder: Path) -> "Report":
             page.section(title).absent(lacking, command)
         for path in paths:
             told = _told(page, tell, path)
-            facts |= told.facts
+            facts = told.facts | facts  # what was fitted comes first; a score may be of other data
             brief += told.brief
     return page.provenance(**facts).summary(brief)
 
@@ -142,22 +162,32 @@ def _told(page: "Report", tell: Tell, path: Path) -> Told:
         raise PinnsimError.of("E_CKPT_CORRUPT", message) from error
 
 
-def _scores(page: "Report", path: Path) -> Told:
-    from pinnsim.score.table import ScoreRow, ScoreTable
+def _design(page: "Report", path: Path) -> Told:
+    """A section on ranked experiments."""
+    import pandas as pd
 
     found = json.loads(path.read_text(encoding="utf-8"))
-    filled: list[dict[str, Any]] = [{k: math.nan if v is None else v for k, v in row.items()} for row in found["rows"]]
-    rows = [ScoreRow(**row) for row in filled]
-    head = {name: found[name] for name in ("unit", "data", "simulated", "level", "draws", "seed")}
-    table = ScoreTable(tuple(rows), tuple(found["verdicts"]), **head)
-    page.section("Honest score").verdicts([*found["verdicts"], *found.get("coverage", [])])
-    page.table(table, "Skill is the reduction of RMSE against the best baseline; intervals by bootstrap over genes.")
-    if not any(row.kind == "control" for row in rows):
-        page.absent("No control was scored: a shuffled network or a prior alone may predict as well.")
-    if (path.parent / BARS).is_file():
-        page.picture(path.parent / BARS, "Error of the model, the baselines and the controls, with intervals.")
-    facts = provenance_of(found["provenance"], found["fit_seed"]) if "provenance" in found else {}
-    return Told(facts, list(found["verdicts"])[:2])
+    goal = ", ".join(found["goal"]) or "everything that the fit left uncertain"
+    best = found["ranking"][0]
+    value = best["goal_gain" if found["goal"] else "gain"]
+    text = f"None of {found['candidates']} candidates could be judged."
+    if value is not None:
+        per_cost = " for its cost" if found["by"] == "gain per cost" else ""
+        text = (
+            f"Of {found['candidates']} candidates '{best['treatment']}' would tell most{per_cost} about {goal}, by the "
+            f"model as it was fitted: {value:.3g} {found['unit']} of information."
+        )
+    page.section("The next experiment").text(text)
+    for rows, caption in (
+        (found["ranking"], f"Ranked by {found['by']}, {found['unit']}; the first {_EXPERIMENTS} of all."),
+        (found["batch"], "Chosen together, in order: each adds what those before it do not tell."),
+    ):
+        if rows:
+            table = pd.DataFrame(rows[:_EXPERIMENTS])
+            page.table(table[[name for name in table.columns if name != "experiment"]], caption)
+    if (path.parent / design.PICTURE).is_file():
+        page.picture(path.parent / design.PICTURE, "Expected information of the best candidates, with their costs.")
+    return Told({}, [f"Next experiment: {text}"])
 
 
 def provenance_of(data: dict[str, Any], seed: int) -> dict[str, Any]:

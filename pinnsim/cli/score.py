@@ -5,16 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pinnsim.cli.arguments import ConfigFile, OutFolder, ProgressBar, check_folder, read_project
-from pinnsim.cli.output import AsJson, answer, describe_data, speak_to, tell, to_json, write_files
+from pinnsim.cli.output import AsJson, speak_to
+from pinnsim.cli.scored import SCORE, write_scores
 from pinnsim.errors import PinnsimError
-from pinnsim.session import start, versions
+from pinnsim.session import start
 
 if TYPE_CHECKING:
     from pinnsim.data import Dataset
     from pinnsim.project import Project
     from pinnsim.score import ScoreTable
-
-SCORES, ROWS, BARS = "scores.json", "scores.csv", "score_bars.png"
 
 
 def score(
@@ -56,30 +55,9 @@ def score(
         table, sentences = _across_conditions(project, dataset, count, progress)
     else:
         table, sentences = _across_blocks(project, dataset, progress)
-    from pinnsim.plot import score_bars
-    from pinnsim.report import png_bytes
-
-    tell(table.to_text())
-    for sentence in sentences:
-        tell(sentence)
-    if project.config.score.candidates:
-        tell("note: [score.candidates] was not used; the configuration was scored as the file gives it.")
-    summary = {
-        **table.to_dict(),
-        "made_by": "pinnsim score",
-        "coverage": sentences,
-        "provenance": describe_data(project),
-        "fit_seed": project.config.fit.seed,
-        "versions": versions(),
-    }
-    files: dict[str, bytes | str] = {
-        SCORES: to_json(summary),
-        ROWS: table.to_frame().to_csv(index=False),
-        BARS: png_bytes(score_bars(table)),
-    }
-    write_files(out, files)
-    tell(f"Written: {out / SCORES}, {out / ROWS}, {out / BARS}\nNext: pinnsim report {out}")
-    answer({**summary, "out": out})
+    unused = "note: [score.candidates] was not used; the configuration was scored as the file gives it."
+    notes = [*sentences, *([unused] if project.config.score.candidates else [])]
+    write_scores(SCORE, out, table, project, project.config.fit.seed, notes, coverage=sentences)
 
 
 def _across_conditions(

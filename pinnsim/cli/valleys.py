@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from pinnsim.cli.output import highest
 from pinnsim.cli.report import Told
 from pinnsim.cli.screen import EFFECTS, FATES, MAP, RANKING, SYNERGIES
-from pinnsim.cli.screen import SUMMARY as SCREEN
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,9 +25,9 @@ def landscapes(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.csv")) if _begins(path, line)]
 
 
-def screens(folder: Path) -> list[Path]:
-    """Summaries of screens, in the folder and in folders of it."""
-    return [path for path in sorted([*folder.glob(SCREEN), *folder.glob(f"*/{SCREEN}")]) if path.is_file()]
+def within(folder: Path, name: str) -> list[Path]:
+    """Files of this name, in the folder and in folders of it."""
+    return [path for path in sorted([*folder.glob(name), *folder.glob(f"*/{name}")]) if path.is_file()]
 
 
 def pushes(stored: Sequence[Path]) -> list[Path]:
@@ -104,7 +103,6 @@ def tell_screen(page: "Report", path: Path) -> Told:
 
 def tell_push(page: "Report", path: Path) -> Told:
     """A section on a map of pushes: where the cell settles by dose and duration."""
-    import numpy as np
     import pandas as pd
 
     from pinnsim.formats.simulation import load_simulation
@@ -136,9 +134,8 @@ def tell_push(page: "Report", path: Path) -> Told:
         "In which valley the pushed cell settles, by dose and duration of the push.",
         text,
     )
-    if not np.isin(valley, np.unique(valley)[:1]).all():
-        return Told({}, [text])
-    return Told({}, [f"{text} No push of these moves it elsewhere."])
+    stayed = begun in names and (valley == names.index(begun)).all()
+    return Told({}, [f"{text} No push of these moves it elsewhere." if stayed else text])
 
 
 def _plane(states: "np.ndarray", names: Sequence[str], stability: Sequence[str], points: Sequence[str]) -> "Axes":

@@ -275,14 +275,11 @@ def _match_samples(problems: Problems, columns: Sequence[str], listed: Sequence[
 
 
 def _usable(problems: Problems, frame: pd.DataFrame, wanted: dict[str, str], what: str) -> bool:
-    """All wanted columns are there, each once, and there is at least one row; adds what is not so."""
+    """All wanted columns are there, and there is at least one row; adds what is not so."""
     good = need_columns(problems, frame, wanted, what)
-    twice = [name for name in wanted.values() if list(frame.columns).count(name) > 1]
-    if twice:
-        problems.add("E_COLUMN_MISSING", f"{what} has several columns named {first(twice)}; rename all but one.")
     if not len(frame):
         problems.add("E_DATA_EMPTY", f"{what} has no rows; check the filter that made it.")
-    return good and not twice and len(frame) > 0
+    return good and len(frame) > 0
 
 
 def _treatment_column(problems: Problems, conditions: list[str], texts: list[str]) -> dict[str, str]:

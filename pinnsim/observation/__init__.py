@@ -6,7 +6,7 @@ from pinnsim.observation.correlated import Correlated
 from pinnsim.observation.counts import NegativeBinomial, Poisson, ZeroInflated, size_factors
 from pinnsim.observation.labelling import Labelling
 from pinnsim.observation.layered import Layered
-from pinnsim.observation.likelihood import AbstractLikelihood, Gaussian, StudentT
+from pinnsim.observation.likelihood import AbstractLikelihood, Combined, Gaussian, StudentT
 from pinnsim.observation.observe import Observation
 from pinnsim.observation.readout import AbstractReadout, ArrayReadout, CycleReadout, IdentityReadout, LinearReadout
 
@@ -15,6 +15,7 @@ __all__ = [
     "AbstractReadout",
     "ArrayReadout",
     "Censored",
+    "Combined",
     "Correlated",
     "CycleReadout",
     "Gaussian",

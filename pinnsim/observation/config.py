@@ -6,6 +6,7 @@
 | RNA-seq counts (size factors with the data) | linear | negative_binomial, poisson, zero_inflated |
 | qPCR threshold cycles | cycles | censored |
 | protein intensities | linear | lognormal |
+| the same, with readings of 0 | linear | combined |
 | anything in the model's own units | identity | any |
 """
 
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pinnsim.observation.censored import Censored, LogNormal
 from pinnsim.observation.correlated import Correlated
 from pinnsim.observation.counts import NegativeBinomial, Poisson, ZeroInflated
-from pinnsim.observation.likelihood import AbstractLikelihood, Gaussian, StudentT
+from pinnsim.observation.likelihood import AbstractLikelihood, Combined, Gaussian, StudentT
 from pinnsim.observation.observe import Observation
 from pinnsim.observation.readout import AbstractReadout, ArrayReadout, CycleReadout, IdentityReadout, LinearReadout
 from pinnsim.parameter import frozen, positive
@@ -52,12 +53,22 @@ class ReadoutConfig(_Section):
 class LikelihoodConfig(_Section):
     """How far readings may lie from predictions; `correlated` adds a model error that lasts `correlation_time` and is
     largest just after a switch; `dispersion` (prior log-sd `dispersion_sd`) and `zeros` are those of counts; `sd` is
-    that of the natural logarithm for `lognormal`; `censored` ends at the readout's `limit`."""
+    that of the natural logarithm for `lognormal`, a share of the reading for `combined`, whose error is at least
+    `least`; `censored` ends at the readout's `limit`."""
 
     kind: Literal[
-        "gaussian", "student_t", "correlated", "negative_binomial", "poisson", "zero_inflated", "lognormal", "censored"
+        "gaussian",
+        "student_t",
+        "correlated",
+        "negative_binomial",
+        "poisson",
+        "zero_inflated",
+        "lognormal",
+        "combined",
+        "censored",
     ] = "gaussian"
     sd: Positive = 0.3
+    least: Positive = 0.1
     df: Positive = 4.0
     early_sd: NonNegative = 0.8
     late_sd: NonNegative = 0.4
@@ -113,6 +124,7 @@ def _likelihood(config: LikelihoodConfig, readout: ReadoutConfig, genes: int) ->
         "gaussian": lambda: Gaussian(sd),
         "student_t": lambda: StudentT(sd, df),
         "lognormal": lambda: LogNormal(sd),
+        "combined": lambda: Combined(sd, frozen(config.least)),
         "censored": lambda: Censored(sd, frozen(readout.limit)),
     }
     if config.kind in simple:

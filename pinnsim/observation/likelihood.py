@@ -3,6 +3,7 @@
     Gaussian:   r = y - f,  log p = -r^2 / (2 s^2) - log s - log(2 pi) / 2
     Student-t:  log p = log Gamma((nu + 1) / 2) - log Gamma(nu / 2) - log(nu pi) / 2 - log s
                         - (nu + 1) / 2 * log(1 + r^2 / (nu s^2))
+    Combined:   as Gaussian, s^2 = (share f)^2 + least^2 + measured^2
 
 with `s^2 = sd^2 + measured^2`: the model's own spread and the measurement's standard error (where it is known).
 """
@@ -72,6 +73,29 @@ class StudentT(AbstractLikelihood):
 
     def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
         return jnp.broadcast_to(self.sd * student_t_width(self.df), predictions.shape)
+
+
+class Combined(AbstractLikelihood):
+    """Normal errors in proportion to the prediction, down to a least one: amounts over decades, of which some are 0.
+
+    **Arguments:** `share`: of the prediction, () or (gene,); `least`: the error of a reading of nothing, () or (gene,),
+    > 0, in units of the reading; good value: the smallest amount that can be told from nothing.
+
+    Source: D. M. Rocke, S. Lorenzato, Technometrics 37:176 (1995).
+    """
+
+    share: Parameter
+    least: Parameter
+
+    def log_density(
+        self, times: Times, readings: Readings, predictions: Readings, mask: Array, measured_sd: Readings
+    ) -> PerGene:
+        width = spread(self.standard_deviation(times, predictions), jnp.where(mask, measured_sd, 0.0))
+        seen = jnp.where(mask, readings, predictions)
+        return jnp.sum(jnp.where(mask, jax.scipy.stats.norm.logpdf(seen, predictions, width), 0.0), axis=0)
+
+    def standard_deviation(self, times: Times, predictions: Readings) -> Readings:
+        return jnp.sqrt((self.share * predictions) ** 2 + jnp.broadcast_to(self.least, predictions.shape) ** 2)
 
 
 def exposed(predictions: Readings, exposure: Exposure | None) -> Readings:

@@ -160,7 +160,7 @@ def dose_duration_map(
         )
         for k in shown
     ]
-    if critical is not None:
+    if critical is not None and np.isfinite(np.asarray(critical[1], float)).any():
         ax.plot(*(np.asarray(c, float) for c in critical), color=INK, linewidth=2)
         handles.append(Line2D([], [], color=INK, linewidth=2, label="critical duration"))
     ax.set_xlim(*cell_edges(x)[[0, -1]])

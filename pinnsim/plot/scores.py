@@ -10,6 +10,7 @@ from pinnsim.errors import PinnsimError
 from pinnsim.plot.style import BLUE, GREY, INK, ORANGE, new_panels, styled, titled
 from pinnsim.score.compare import ROLL_OUT
 from pinnsim.score.table import ScoreRow, ScoreTable
+from pinnsim.units import reading_unit
 
 _SHADES = {"model": BLUE, "control": ORANGE, "baseline": GREY}
 _HATCH = {"model": "", "control": "////", "baseline": ""}
@@ -32,7 +33,7 @@ def score_bars(table: ScoreTable, *, mode: str = ROLL_OUT, title: str | None = N
     for ax, (direction, rows) in zip(panels.flat, groups.items(), strict=True):
         _panel(ax, rows, widest)
         ax.set_title(textwrap.fill(direction, 36))
-        ax.set_xlabel(f"RMSE ({table.unit}), lower is better")
+        ax.set_xlabel(f"RMSE ({reading_unit(table.unit)}), lower is better")
         best = table.best_baseline(direction, mode)
         if best is not None:
             value = next(row.rmse for row in rows if row.name == best)

@@ -26,8 +26,7 @@ from pinnsim.plot.style import (
     titled,
     with_unit,
 )  # fmt: skip
-
-_UNITS = {"log2": "log2", "linear": "", "counts": "counts"}
+from pinnsim.units import reading_unit
 
 
 @styled
@@ -85,7 +84,7 @@ def fit_panels(
     for k, ax in enumerate(axes.flat):
         ax.set_visible(k < len(shown))
         if k % columns == 0:
-            ax.set_ylabel(with_unit(quantity, _UNITS[dataset.scale] if unit is None else unit))
+            ax.set_ylabel(with_unit(quantity, reading_unit(dataset.scale) if unit is None else unit))
         if len(shown) - columns <= k < len(shown):
             ax.set_xlabel(with_unit("time", _time_unit(dataset)))
             ax.tick_params(labelbottom=True)

@@ -10,6 +10,7 @@ from pinnsim.report.genes import fit_scores, gene_panels, shown_genes, summary_o
 from pinnsim.report.history import history_panels
 from pinnsim.report.network import network_panel
 from pinnsim.report.page import Report
+from pinnsim.units import reading_unit
 
 _GENES = 3000  # genes that a page lists
 
@@ -48,7 +49,7 @@ def add_genes(
     scores = fit_scores(fitted)
     sentences = summary_of(scores)
     page.part("Gene by gene").text(" ".join(sentences))
-    unit = "" if scale == "linear" else scale
+    unit = reading_unit(scale)
     for kind, genes in shown_genes(scores).items():
         title = {"all": "All genes", "median": f"{len(genes)} genes around the median fit"}.get(
             kind, f"The {len(genes)} genes of the {kind} fit"
@@ -63,7 +64,7 @@ def add_genes(
     shown = shown.assign(inside=[f"{100 * share:.0f} %" if share == share else "" for share in shown["inside"]])
     more = f" The {_GENES} worst of {len(scores)}." if len(scores) > _GENES else ""
     page.table(
-        shown.rename(columns={"RMSE": f"RMSE ({scale})", "inside": "inside 90 % interval"}),
+        shown.rename(columns={"RMSE": f"RMSE ({unit})", "inside": "inside 90 % interval"}),
         "Every gene, worst first. RMSE of no change: were each culture to stay as its first sample; skill: the "
         f"reduction of RMSE against that.{more}",
     )

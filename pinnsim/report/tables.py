@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pinnsim.score.table import ScoreTable
+from pinnsim.units import reading_unit
 
 LONG = 24  # rows from which a table scrolls in a box of limited height
 _RIGHT = ' class="n"'
@@ -53,7 +54,7 @@ def score_frame(table: ScoreTable, direction: str, mode: str, best: str | None) 
                 for row in rows
             ],
             "kind": [row.kind for row in rows],
-            f"RMSE ({table.unit})": [row.rmse for row in rows],
+            f"RMSE ({reading_unit(table.unit)})": [row.rmse for row in rows],
             f"{table.level:.0%} interval": _ranges([(row.lo, row.hi) for row in rows]),
             "r of change": [row.r_change for row in rows],
             "skill": [row.skill for row in rows],

@@ -24,6 +24,7 @@ from pinnsim.errors import PinnsimError, Problems, did_you_mean
 from pinnsim.score.compare import Comparison, stacked
 from pinnsim.score.controls import ControlTest, control_test
 from pinnsim.score.metrics import DRAWS, LEVEL, Interval, interval, r_change, resample_mse, rmse, skill
+from pinnsim.units import reading_unit
 
 KINDS = ("model", "control", "baseline")
 _MARKS = {"model": ">", "control": "-", "baseline": " "}
@@ -145,7 +146,7 @@ class ScoreTable:
         grid = Table(
             title=title, title_justify="left", caption=_LEGEND, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False
         )
-        grid.add_column(f"RMSE in {self.unit}", no_wrap=True)
+        grid.add_column(f"RMSE in {reading_unit(self.unit)}", no_wrap=True)
         for heading in ("RMSE", f"{self.level:.0%}", "r", "skill", f"{self.level:.0%}"):
             grid.add_column(heading, justify="right", no_wrap=True)
         best = self.best_baseline(direction, mode)
