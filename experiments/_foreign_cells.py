@@ -135,7 +135,8 @@ def compared(
     """AUROC of the scores of cells outside over those inside, and shares that are flagged at 5 %."""
     both = zip((inside, outside), sizes, strict=True)
     with warnings.catch_warnings():
-        # Which genes a tissue lacks is told in the results.
+        # It says that more than half of the readings are missing, so that little can be told: what can be is what is
+        # measured here, and the number of genes left stands beside each score in the results.
         warnings.filterwarnings("ignore", message="W_READINGS_MISSING")
         parts = [model.out_of_domain(rows, size, missing=missing) for rows, size in both]
     return {

@@ -45,7 +45,7 @@ from pinnsim.observation import LinearReadout, Observation, Poisson
 from pinnsim.parameter import frozen, positive, resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.plot import save
-from pinnsim.plot.style import BLUE, CYCLE, GREY, new_panels, styled
+from pinnsim.plot.style import BLUE, CYCLE, DASHES, GREY, new_panels, styled
 from pinnsim.simulate import ODE
 
 SMOKE: dict[str, Any] = {
@@ -366,12 +366,14 @@ def picture(scores: list[tuple[Split, dict[str, np.ndarray], dict[str, Any]]]) -
         top.set_title(f"myoblasts, {split.time:g} h left out")
         top.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
         for k in range(course["shares"].shape[1]):
-            colour = CYCLE[k % len(CYCLE)]
-            below.plot(course["times"], course["shares"][:, k], color=colour)
-            below.plot(split.times, course["seen"][:, k], "o", color=colour, ms=4)
-            below.plot(split.time, course["held"][k], "o", mfc="none", color=colour, ms=6)
+            look: dict[str, Any] = {"color": CYCLE[k % len(CYCLE)], "marker": "os^Dv*"[k % 6], "ls": "none"}
+            dash = ("-", *DASHES)[k % (1 + len(DASHES))]
+            below.plot(course["times"], course["shares"][:, k], color=look["color"], ls=dash)
+            below.plot(split.times, course["seen"][:, k], ms=4, label=f"state {k + 1}", **look)
+            below.plot(split.time, course["held"][k], mfc="none", ms=6, **look)
         below.set(xlabel="time (h)", ylabel="share of cells in a state")
         below.set_title("fitted to filled points; open ones left out")
+        below.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
     return axes
 
 

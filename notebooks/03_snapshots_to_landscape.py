@@ -27,10 +27,11 @@ import pandas as pd
 import pinnsim
 from pinnsim import plot
 from pinnsim.data import myoblasts
-from pinnsim.plot.style import CYCLE
+from pinnsim.plot.style import CYCLE, STYLE
 
 pinnsim.enable_x64()  # fits need double precision; the library never flips JAX settings by itself
 small = bool(os.environ.get("PINNSIM_SMOKE"))
+plt.rcParams.update(STYLE)  # pictures drawn by hand look like pinnsim's own
 measured = myoblasts()
 measured
 

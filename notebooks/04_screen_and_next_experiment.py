@@ -24,10 +24,12 @@ import pandas as pd
 
 import pinnsim
 from pinnsim import plot, shelf
+from pinnsim.plot.style import STYLE
 from pinnsim.simulate import SSA, FromState, simulate
 
 pinnsim.enable_x64()  # fits need double precision; the library never flips JAX settings by itself
 small = bool(os.environ.get("PINNSIM_SMOKE"))
+plt.rcParams.update(STYLE)  # pictures drawn by hand look like pinnsim's own
 
 # %% [markdown]
 # ## 1. What has been measured
@@ -153,9 +155,9 @@ plot.fate_bars(
     simulated=True,
     ax=axes,
 )
-axes.set_xlabel("perturbation, for 6 h (`u*3`: synthesis of u times 3; `drive`: made besides, amount/h)")
-axes.set_ylabel("share of cells (bars: 95 % interval)")
-axes.tick_params(axis="x", rotation=30)
+axes.set_xlabel("perturbation, for 6 h (u*3: synthesis of u times 3; drive: made besides, amount/h)")
+axes.set_ylabel("share of cells (lines: 95 % interval)")
+plt.setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
 axes.get_legend().set_title("according to")
 plt.show()
 
@@ -202,7 +204,7 @@ axes = plot.ranked_bars(
     ranking,
     value="disagreement",
     label="expected evidence for the right model (nats)",
-    title="Which experiment tells the two models apart? [simulated data]",
+    title="Which experiment, read at 2, 8 and 16 h, tells the two models apart? [simulated data]",
 )
 plt.show()
 

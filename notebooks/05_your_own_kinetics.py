@@ -109,27 +109,30 @@ learned_control = fit_kinetics(corrected, control, free, sd=sd, most=steps, prog
 # ## 4. What the gate says
 # *Misfit* is the typical distance from data to model in measurement errors: 1 is what a right model has. The *gate*
 # says how far the correction is opened (it begins at 0.1); *factor* is by how much the rate was changed at the measured
-# times. *Evidence* is the judge: it rises with a better fit and falls with every number that was needed for it.
-# A learned rate earns its place where it raises the evidence by more than a few nats.
+# times (root mean square). *Evidence* is the judge: it rises with a better fit and falls with every number that was
+# needed for it. A learned rate earns its place where it raises the evidence by more than a few nats. *Converged* says
+# whether the search ended by itself: where it did not, the other numbers are those of a fit that could still improve.
 
 # %%
+fits = {
+    "law lacks inhibition: law alone": plain,
+    "law lacks inhibition: with learned rate": learned,
+    "law is right (control): law alone": plain_control,
+    "law is right (control): with learned rate": learned_control,
+}
 pd.DataFrame(
     {
-        "misfit (errors)": [f.misfit for f in (plain, learned, plain_control, learned_control)],
-        "gate": [f.gate for f in (plain, learned, plain_control, learned_control)],
-        "factor (root mean square)": np.exp([f.learned for f in (plain, learned, plain_control, learned_control)]),
-        "evidence (nats)": [f.evidence for f in (plain, learned, plain_control, learned_control)],
+        "misfit (errors)": [f"{f.misfit:.2f}" for f in fits.values()],
+        "gate": [f"{f.gate:.2f}" if np.isfinite(f.gate) else "none" for f in fits.values()],
+        "factor (rms)": [f"{np.exp(f.learned):.2f}" for f in fits.values()],
+        "evidence (nats)": [f"{f.evidence:.1f}" for f in fits.values()],
+        "converged": [f"{'yes' if f.converged else 'no'}, {f.steps} steps" for f in fits.values()],
     },
-    index=[
-        "law lacks inhibition: law alone",
-        "law lacks inhibition: with learned rate",
-        "law is right (control): law alone",
-        "law is right (control): with learned rate",
-    ],
-).round(2)
+    index=list(fits),
+)
 
 # %% [markdown]
-# Where the law lacks something, the gate opens, the misfit falls to the measurement error, and the evidence rises by
+# All four fits converged. Where the law lacks something, the gate opens, the misfit falls to the measurement error, and the evidence rises by
 # hundreds of nats. Where the law is right, the gate stays where it was, the factor stays next to 1, and the evidence
 # does not rise: the correction is not needed, and the table says so.
 
@@ -191,4 +194,4 @@ pd.Series(errors, name="error (mmol/l, root mean square)").sort_values().round(3
 # may contain is in `docs/sbml.md`.
 
 # %%
-pd.concat({"law alone": plain.table, "with learned rate": learned.table}).round(3)
+pd.concat({"law alone": plain.table, "with learned rate": learned.table}).droplevel(1).round(3)

@@ -45,14 +45,14 @@ low = FromState([0.10102, 9.89898])  # resting where u is low and v is high
 doses = np.linspace(0.25, 3.0, 12)
 times = np.linspace(0.0, 40.0, 81)
 batch = simulate(toggle, times, [f"drive(u)={dose:g}@5:10" for dose in doses], initial=low).raise_failures()
-courses = {f"{doses[k]:g}": np.asarray(batch.states[k]) for k in (1, 3, 5, 7, 9, 11)}
+courses = {f"{doses[k]:g} amount/h": np.asarray(batch.states[k]) for k in (1, 3, 5, 7, 9, 11)}
 axes = plot.course_panels(
     times,
     courses,
     genes=toggle.table.species,
     time_unit="h",
     unit="amount",
-    title="Five hours of u, at doses of 0.5 to 3 (amount/h)",
+    title="u is made besides, from 5 to 10 h, at six doses",
 )
 plt.show()
 
@@ -80,7 +80,7 @@ campaign = Specification(
     chunk=16 if small else 512,
 )
 report = run(campaign, folder / "whole")
-print(report.counts)
+print(", ".join(f"{number} {what}" for what, number in report.counts.items()))
 store = Store(folder / "whole")
 axes = plot.sweep_map(store.to_xarray())
 axes[0].set_xlabel("dose: drive of u (amount/h)")

@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from problems import QUICK, TIMES, dataset_of, prior_model
 
 from pinnsim.errors import PinnsimError
-from pinnsim.fit import FitPlan
+from pinnsim.fit import FitPlan, fit
 from pinnsim.fit.objective import Objective
 from pinnsim.fit.optimise import Halt, Lanes, Progress, Stage, halted, require_steps, run_stage
 from pinnsim.fit.starts import outcomes
+from pinnsim.observation.readout import AbstractReadout
+from pinnsim.shapes import PerGene
 
 
 class Number(eqx.Module):
@@ -32,6 +35,16 @@ class Wall(eqx.Module):
 
     times: Array
     wall: Array
+
+
+class Kinked(AbstractReadout):
+    """The abundance, by a formula whose value is right and whose slope is not a number."""
+
+    def __call__(self, abundance: PerGene) -> PerGene:
+        return abundance + jnp.sqrt(abundance - abundance)
+
+    def invert(self, reading: PerGene) -> PerGene:
+        return reading
 
 
 def hilly(model: Number, prior: Spread, data: Wall, settings: Any, predict: Any) -> Objective:
@@ -85,3 +98,14 @@ def test_where_data_change_one_bad_step_is_no_stop(ended: Progress) -> None:
     assert halted(ended, changing=True).last.tolist() == [False, True, True]
     state = ended.optimiser._replace(notfinite_count=jnp.asarray([0, 30, 1]))
     assert halted(ended._replace(optimiser=state), changing=True).last.tolist() == [False, True, False]
+
+
+def test_a_fit_whose_gradient_is_not_finite_says_that_it_is_none() -> None:
+    prior = prior_model("abundance", layers=("mrna",), regulation={"hidden": "none"}, readout={"kind": "identity"})
+    kinked = eqx.tree_at(
+        lambda p: (p.center.observation.readout, p.spread.observation.readout), prior, (Kinked(), Kinked())
+    )
+    data = dataset_of(1.0 + np.random.default_rng(0).random((2, len(TIMES), 3)), TIMES)
+    plan = QUICK.model_copy(update={"trajectory_steps": 0})
+    with pytest.raises(PinnsimError, match="E_FIT: None of the 2 starts of problem 0 could be fitted: the gradient is"):
+        fit(kinked, data, plan, progress=False)

@@ -37,7 +37,7 @@ def page(folder: Path) -> str:
     rows = [(result, row) for result in results for row in result["acceptance"]]
     failing = [(result, row) for result, row in rows if not holds(row)]
     unmeasured = sum(row["value"] is None for _, row in failing)
-    why = f", {unmeasured} of them because they were not measured (a machine or a rival was not at hand)"
+    why = f", {unmeasured} of them because they were not measured (a machine, a rival or time was not at hand)"
     parts = [
         f"**{len(results)} experiments set {len(rows)} bars. {len(rows) - len(failing)} hold, {len(failing)} fail"
         + (why if unmeasured else "")

@@ -101,8 +101,9 @@ def fit(
     with Problems() as problems:
         values = np.asarray(dataset.values)[np.asarray(dataset.mask)]
         check_suits(problems, prior.center.observation, values, dataset.scale, "the data set")
-    check_levels(prior.center.observation, np.asarray(dataset.values), np.asarray(dataset.mask), dataset.genes)
     data = cultures(dataset, prior.center.table, substeps=plan.substeps, exposure=exposure)
+    # Once the genes are known to be the model's.
+    check_levels(prior.center.observation, np.asarray(dataset.values), np.asarray(dataset.mask), dataset.genes)
     return fit_groups([prior], [data], plan, progress=progress, checkpoint=checkpoint, label=label)
 
 
@@ -262,6 +263,11 @@ def _collect(
     table = pd.concat([table, why], axis=1)
 
     def unsolved(number: int) -> str:
+        if halt.never[group == number].all():
+            return (
+                "could be fitted: the gradient is not finite where they start. Look for zeros under roots and "
+                "logarithms in data and rates, or start elsewhere (another seed)."
+            )
         here = table["outcome"][group == number].value_counts().to_dict()
         told = first(dict.fromkeys(text for text in table["failure"][group == number] if text))
         more = f"; first: {told}" if told else ""

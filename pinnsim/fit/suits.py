@@ -48,15 +48,13 @@ def check_suits(problems: Problems, observation: Observation, values: np.ndarray
 def check_levels(observation: Observation, values: np.ndarray, mask: np.ndarray, genes: tuple[str, ...]) -> None:
     """Warns `W_LEVEL_LOW` of genes whose middle reading is far below a logarithmic readout's offset.
 
-    **Arguments:** `values`, `mask`: (..., gene), readings and whether they were taken; `observation`: unresolved.
+    **Arguments:** `values`, `mask`: (..., gene), readings of the model's genes and whether they were taken;
+    `observation`: unresolved.
     """
     readout = observation.readout
     if not isinstance(readout, ArrayReadout):
         return
-    offset = np.asarray(resolve(readout).offset)
-    if offset.ndim and len(offset) != len(genes):
-        return  # other genes than the model's, which is told where they are matched
-    offset = np.broadcast_to(offset, (len(genes),))
+    offset = np.broadcast_to(np.asarray(resolve(readout).offset), (len(genes),))
     rows = np.where(mask, values, np.nan).reshape(-1, len(genes))
     seen = np.isfinite(rows).any(axis=0)
     gaps = np.zeros(len(genes))

@@ -3,22 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from pinnsim.data.snapshots import Snapshots
 from pinnsim.distance import AbstractDistance, Energy
 from pinnsim.errors import Problems
-from pinnsim.fit.fit import run_stage_safely
-from pinnsim.fit.optimise import CHUNK, Lanes, Progress, Stage, evaluate, require_steps, with_parameters
+from pinnsim.fit.network import alone, train_network
+from pinnsim.fit.optimise import CHUNK, evaluate
 from pinnsim.fit.plan import FitPlan
-from pinnsim.fit.schedule import learning_rates
 from pinnsim.latent.cells import Cells, cells_of, check_scale, features_of, taken
 from pinnsim.latent.collapse import Spread, spread_of, warn_collapse
 from pinnsim.latent.domain import domain_of
@@ -26,16 +22,10 @@ from pinnsim.latent.learn import TERMS, Followed, Source, embeddings_of, latent_
 from pinnsim.latent.model import LatentModel
 from pinnsim.latent.network import Anchor, LatentNetwork, latent_network
 from pinnsim.latent.plan import LatentPlan
-from pinnsim.tree import brief, lane, stack
+from pinnsim.tree import brief
 
+_READS = "cells"  # what the loss predicts
 _LEAST_HELD = 2  # cells of a population that stay for training, and calibration cells in all
-
-
-class _Prior(NamedTuple):
-    """What the loop of fits asks for: nothing is known before training, everything is free."""
-
-    center: Any
-    spread: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +99,13 @@ def fit_latent(
     acting = [treatment.resolve(untrained.field.table) for treatment in snapshots.treatments]
     within = Followed() if followed else Energy(unbiased=True) if distance is None else distance
     source = Source(training, untrained, acting, plan, within)
-    network, terms, history, interrupted = _trained(untrained, source, plan, checkpoint, progress)
+    schedule = FitPlan(seed=plan.seed, learning_rate=plan.learning_rate)
+    network, history, interrupted = train_network(
+        untrained, latent_loss, source.batch, schedule, plan.steps, name="latent", reads=_READS,
+        told=plan.model_dump_json(), checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    # One chunk that training never saw, the same before and after.
+    terms = _terms(untrained, network, source.batch(CHUNK * (plan.steps + 1)), plan, schedule)
     embeddings = embeddings_of(network, features)
     spread = spread_of(embeddings)
     warn_collapse(spread)
@@ -118,43 +114,19 @@ def fit_latent(
     return LatentFit(model, spread, terms, history, interrupted)
 
 
-def _trained(
-    network: LatentNetwork, source: Source, plan: LatentPlan, checkpoint: str | Path | None, progress: bool
-) -> tuple[LatentNetwork, pd.DataFrame, np.ndarray, bool]:
-    lanes = Lanes(
-        stack([network]),
-        stack([_Prior(network, jax.tree.map(lambda a: jnp.ones_like(a) if eqx.is_inexact_array(a) else a, network))]),
-        source.batch(0),
-    )
-    schedule = FitPlan(seed=plan.seed, learning_rate=plan.learning_rate)
-    rates = learning_rates(schedule, plan.learning_rate, plan.steps) if plan.steps else np.zeros(0)
-    stage = Stage("latent", "cells", rates, latent_loss)
-    history: list[float] = []
-    with tqdm(total=plan.steps, desc="latent", unit="step", disable=None if progress else True) as bar:
-
-        def say(progress: Progress) -> str:
-            history.append(float(progress.value[0]))
-            return f"loss {history[-1]:.3g}"
-
-        told = {"latent plan": plan.model_dump_json()}
-        final, interrupted = run_stage_safely(lanes, stage, schedule, checkpoint, bar, source.batch, told, say)
-    if final is None and interrupted:
-        raise KeyboardInterrupt  # before the first chunk was done there is nothing to keep
-    if final is not None:
-        require_steps(final, "the latent model")
-    models = lanes.models if final is None else with_parameters(lanes, final.parameters)
-    # One chunk that training never saw, the same before and after.
-    fresh = source.batch(CHUNK * (plan.steps + 1))
-    both = [evaluate(m, lanes.priors, fresh, schedule.settings(), "cells", latent_loss) for m in (lanes.models, models)]
-    table = pd.DataFrame(
+def _terms(before: LatentNetwork, after: LatentNetwork, data: Any, plan: LatentPlan, schedule: FitPlan) -> pd.DataFrame:
+    """A row per term of the loss: its weight, and its value before and after training, of the same data."""
+    both = [
+        evaluate(*alone(network, data), schedule.settings(), _READS, latent_loss).terms for network in (before, after)
+    ]
+    return pd.DataFrame(
         {
             "term": TERMS,
             "weight": [getattr(plan, name) for name in TERMS],
-            "before": [float(both[0].terms[name][0]) for name in TERMS],
-            "after": [float(both[1].terms[name][0]) for name in TERMS],
+            "before": [float(both[0][name][0]) for name in TERMS],
+            "after": [float(both[1][name][0]) for name in TERMS],
         }
     )
-    return lane(models, 0), table, np.asarray(history), interrupted
 
 
 def _parted(cells: Cells, plan: LatentPlan, followed: bool) -> tuple[Cells, Cells]:

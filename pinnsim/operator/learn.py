@@ -22,22 +22,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
 from pinnsim.dynamics.conservation import conservation_laws
 from pinnsim.dynamics.kinetics import AbstractKinetics
-from pinnsim.fit.fit import run_stage_safely
+from pinnsim.fit.network import train_network
 from pinnsim.fit.objective import Objective
-from pinnsim.fit.optimise import Lanes, Progress, Stage, require_steps, with_parameters
 from pinnsim.fit.plan import FitPlan, Settings
-from pinnsim.fit.schedule import learning_rates
 from pinnsim.operator.domain import Domain, Draws, lane_kinetics
 from pinnsim.operator.form import AbstractOperator
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
 from pinnsim.simulate import ODE, solve_many
 from pinnsim.simulate.batch import run_lanes
-from pinnsim.tree import lane, stack
+from pinnsim.tree import stack
 
 Trained = TypeVar("Trained", bound=AbstractOperator)
 Weight = Annotated[float, Field(ge=0)]
@@ -75,13 +72,6 @@ class Batch(NamedTuple):
     weights: Array
 
 
-class _Prior(NamedTuple):
-    """What the loop of fits asks for: nothing is known before training, everything is free."""
-
-    center: Any
-    spread: Any
-
-
 class Training(NamedTuple):
     """`operator`: trained; `history`: (chunk,), the loss after every ten steps; `interrupted`: whether Ctrl-C ended
     it."""
@@ -107,31 +97,14 @@ def train(
     **Raises** `E_CKPT_MODEL`, `E_CKPT_CORRUPT` for a checkpoint of another training or a damaged one.
     """
     plan = OperatorPlan() if plan is None else plan
-    schedule = FitPlan(seed=plan.seed, learning_rate=plan.learning_rate)
     source = _Source(operator, domain, plan)
-    lanes = Lanes(
-        stack([operator]),
-        stack([_Prior(operator, jax.tree.map(lambda a: jnp.ones_like(a) if eqx.is_inexact_array(a) else a, operator))]),
-        source.batch(0),
-    )
-    rates = learning_rates(schedule, plan.learning_rate, plan.steps) if plan.steps else np.zeros(0)
-    stage = Stage("operator", "nodes", rates, operator_loss)
-    history: list[float] = []
-    with tqdm(total=plan.steps, desc="operator", unit="step", disable=None if progress else True) as bar:
-
-        def say(progress: Progress) -> str:
-            history.append(float(progress.value[0]))
-            return f"loss {history[-1]:.3g}"
-
-        told = {"operator plan": plan.model_dump_json()}
-        final, interrupted = run_stage_safely(lanes, stage, schedule, checkpoint, bar, source.batch, told, say)
-    if final is None:
-        if interrupted:
-            raise KeyboardInterrupt
-        return Training(operator, np.zeros(0), False)
-    require_steps(final, "the operator")
-    best = lane(with_parameters(lanes, final.parameters), 0)
-    return Training(best, np.asarray(history), interrupted)
+    schedule = FitPlan(seed=plan.seed, learning_rate=plan.learning_rate)
+    return Training(
+        *train_network(
+            operator, operator_loss, source.batch, schedule, plan.steps, name="operator", reads="nodes",
+            told=plan.model_dump_json(), checkpoint=checkpoint, progress=progress,
+        )
+    )  # fmt: skip
 
 
 class _Source:

@@ -1,6 +1,7 @@
 """Pictures of landscapes: branches along a knob, phase portraits with nullclines, and heights with paths over them."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -92,9 +93,10 @@ def phase_portrait(
         axes[0][coarse], axes[1][coarse], field[coarse, coarse, 0], field[coarse, coarse, 1],
         color=GREY, linewidth=0.6, arrowsize=0.7, density=1.1,
     )  # fmt: skip
-    for k, color in ((0, ORANGE), (1, RED)):
-        ax.contour(x, y, field[..., k], levels=[0.0], colors=[color], linewidths=1.4)
-        handles.append(Line2D([], [], color=color, label=f"{species[k]} does not change"))
+    looks: tuple[tuple[str, Any], ...] = ((ORANGE, "solid"), (RED, "dashed"))
+    for k, (color, dash) in enumerate(looks):
+        ax.contour(x, y, field[..., k], levels=[0.0], colors=[color], linewidths=1.4, linestyles=dash)
+        handles.append(Line2D([], [], color=color, ls=dash, label=f"{species[k]} does not change"))
     for found in paths:
         for path in found.paths:
             ax.plot(*path.points.T, color=INK, linewidth=2.2, zorder=5)

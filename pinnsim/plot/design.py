@@ -20,7 +20,7 @@ def ranked_bars(
     title: str = "Which experiment next?",
     ax: Axes | None = None,
 ) -> Axes:
-    """The best rows of a ranked table as bars, best on top, costs beside them.
+    """The best rows of a ranked table as bars, best on top, costs beside them where they differ.
 
     **Arguments:** `table`: of `design.Design` (`table` or `batch`) or of `design.disagreement`, in the order shown;
     `value`: the column drawn (`goal_gain`, `gain_per_cost`, `disagreement`); `most`: how many rows.
@@ -33,8 +33,10 @@ def ranked_bars(
     ax = new_axes(ax, (7.2, 0.3 * len(shown) + 1.2))
     places = np.arange(len(shown))[::-1]
     ax.barh(places, shown[value], height=0.7, color=BLUE)
+    same = shown["cost"].nunique() == 1  # says nothing beside each bar
     for place, (_, row) in zip(places, shown.iterrows(), strict=True):
-        ax.text(row[value], place, f" {row[value]:.2f}, cost {row['cost']:g}", va="center", fontsize=7, color=INK)
+        told = f" {row[value]:.2f}" + ("" if same else f", cost {row['cost']:g}")
+        ax.text(row[value], place, told, va="center", fontsize=7, color=INK)
     names = [
         f"{row['treatment']} at {row['times']}: {row['genes']}" + f" x {row['replicates']}" * (row["replicates"] > 1)
         for _, row in shown.iterrows()

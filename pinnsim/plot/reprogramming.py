@@ -77,7 +77,7 @@ def _course(ax: Axes, result: Reprogramming) -> None:
     for k, number in enumerate(chosen):
         ax.plot(
             plan.times, plan.states[:, number], color=CYCLE[k % len(CYCLE)],
-            linestyle=("-", *DASHES)[k // 2 % (len(DASHES) + 1)], label=result.species[number],
+            linestyle=("-", *DASHES)[k % (len(DASHES) + 1)], label=result.species[number],
         )  # fmt: skip
     moving = np.abs(plan.states - plan.states[-1:]).max(axis=1) > 0.01 * swing.max()
     last = plan.times[min(int(np.flatnonzero(moving).max(initial=0)) + 1, len(plan.times) - 1)]

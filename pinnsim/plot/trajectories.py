@@ -73,12 +73,14 @@ def fit_panels(
             ax.plot(moments, values[:, g], color=BASELINE, linestyle=dash, linewidth=1.1, label=name, zorder=2)
         _band(ax, moments, members[:, :, g], MODEL, label)
         seen = part.mask[0, :, :, g]
-        ax.plot(
-            np.broadcast_to(when, seen.shape)[seen], part.values[0, :, :, g][seen], "o", color=GREY, markersize=2.6,
-            alpha=0.75, label="replicate", zorder=4,
-        )  # fmt: skip
-        known = mean.mask[0, 0, :, g]
-        ax.plot(when[known], mean.values[0, 0, known, g], "D", color=DATA, markersize=3.4, label="mean", zorder=5)
+        several = len(part.values[0]) > 1
+        if several:
+            ax.plot(
+                np.broadcast_to(when, seen.shape)[seen], part.values[0, :, :, g][seen], "o", color=GREY,
+                markersize=2.6, alpha=0.75, label="replicate", zorder=4,
+            )  # fmt: skip
+        known, told = mean.mask[0, 0, :, g], "mean" if several else "measured"
+        ax.plot(when[known], mean.values[0, 0, known, g], "D", color=DATA, markersize=3.4, label=told, zorder=5)
         ax.set_title(gene, fontstyle="italic", fontsize=9)
         ax.margins(y=0.12)
     for k, ax in enumerate(axes.flat):
