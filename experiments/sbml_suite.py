@@ -6,7 +6,9 @@ Every case is read by `read_sbml`. What is not refused is solved and compared at
 
     python experiments/sbml_suite.py --suite FOLDER      # the folder with semantic/ and tiers.json; also --smoke, --out
 
-Beside the results, `sbml_suite_cases.csv` has a line per case: pass, refused, wrong or failed, and why.
+Beside the results, `sbml_suite_cases.csv` has a line per case: pass, refused, wrong or failed, and why. With
+`--started FILE` every verdict is noted in a file as it comes, and what is noted there is not run again: a run that was
+interrupted goes on, with the same program.
 
 Source: S. M. Keating et al., Mol. Syst. Biol. 16:e9110 (2020), for the suite.
 """
@@ -86,15 +88,16 @@ def _findings(plan: dict[str, Any], folder: Path, out: Path, progress: bool, not
     if plan["cases"]:
         chosen = {tier: sorted(draw.sample(every, min(plan["cases"], len(every)))) for tier, every in chosen.items()}
     todo = [(tier, number) for tier, numbers in chosen.items() for number in numbers]
+    noted = _Noted(os.environ.get("PINNSIM_SBML_STARTED"))
     verdicts = []
     for tier, number in tqdm(todo, desc="cases", disable=not progress):
-        verdicts.append(judged(folder, number, tier, plan))
+        verdicts.append(noted.judged(folder, number, tier, plan))
     drawn: list[Verdict] = []
     for some, count in ((EVENT_FREE, plan["simulated"]), (EVENTS, plan["simulated"])):
         passed = [v for v in verdicts if v.tier in some and v.result == PASS]
         drawn += draw.sample(passed, min(count, len(passed)))
     for verdict in tqdm(drawn, desc="simulate", disable=not progress):
-        verdicts.append(judged(folder, verdict.number, verdict.tier, plan, compiled=True))
+        verdicts.append(noted.judged(folder, verdict.number, verdict.tier, plan, compiled=True))
     _write(out / "sbml_suite_cases.csv", verdicts)
     return _told(verdicts, chosen, tiers, out, notes)
 
@@ -119,6 +122,33 @@ def read_case(folder: Path, number: str) -> Case:
         _listed(said.get("amount", "")),
         _listed(said.get("concentration", "")),
     )
+
+
+class _Noted:
+    """Verdicts in a file, if there is to be one, each written when it is known."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = None if path is None else Path(path)
+        rows: list[list[str]] = []
+        if self.path is not None and self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = list(csv.reader(file))
+        # The last line of a run that was interrupted may be torn.
+        self.known = {(row[0], row[2]): Verdict(*row) for row in rows if len(row) == len(Verdict._fields)}
+
+    def judged(self, folder: Path, number: str, tier: str, plan: dict[str, Any], compiled: bool = False) -> Verdict:
+        known = self.known.get((number, "simulate" if compiled else "scipy"))
+        if known is not None:
+            return known
+        try:
+            found = judged(folder, number, tier, plan, compiled)
+        except Exception as error:  # what the experiment is there to find must not end it
+            how = "simulate" if compiled else "scipy"
+            found = Verdict(number, tier, how, FAILED, f"{type(error).__name__}: {error}")
+        if self.path is not None:
+            with self.path.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(found)
+        return found
 
 
 def judged(folder: Path, number: str, tier: str, plan: dict[str, Any], compiled: bool = False) -> Verdict:
@@ -291,15 +321,16 @@ def _stand_in(folder: Path) -> None:
     (folder / "tiers.json").write_text(json.dumps({"tier1_must": ["00001"], "tier1_events": ["00002"]}))
 
 
-def _suite_named(arguments: list[str]) -> Iterator[str]:
-    """The arguments without `--suite FOLDER`, which is noted where `run` looks for it."""
+def _own_options(arguments: list[str]) -> Iterator[str]:
+    """The arguments without `--suite FOLDER` and `--started FILE`, which are noted where `run` looks for them."""
+    own = {"--suite": "PINNSIM_SBML_SUITE", "--started": "PINNSIM_SBML_STARTED"}
     waiting = iter(arguments)
     for argument in waiting:
-        if argument == "--suite":
-            os.environ["PINNSIM_SBML_SUITE"] = str(Path(next(waiting, "")).expanduser())
+        if argument in own:
+            os.environ[own[argument]] = str(Path(next(waiting, "")).expanduser())
         else:
             yield argument
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(__file__, list(_suite_named(sys.argv[1:]))))
+    raise SystemExit(main(__file__, list(_own_options(sys.argv[1:]))))

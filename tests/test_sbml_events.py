@@ -1,6 +1,8 @@
 """Events of imported models: closed forms, libroadrunner for every construct alone and in pairs, scipy's driver against
 `simulate`, sampled cells against exact distributions, and what is refused."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -12,19 +14,22 @@ from event_models import EVENTS, events, pairs, written  # noqa: E402
 from sbml_models import document  # noqa: E402
 
 from pinnsim.dynamics.events import PLACES  # noqa: E402
+from pinnsim.dynamics.learned_rate import learned_rate  # noqa: E402
 from pinnsim.dynamics.rules import RuleSystem  # noqa: E402
 from pinnsim.errors import PinnsimError  # noqa: E402
-from pinnsim.formats.sbml.read import parsed_text, system_of  # noqa: E402
+from pinnsim.formats.antimony import read_antimony  # noqa: E402
+from pinnsim.formats.sbml.read import parsed_text, read_sbml, system_of  # noqa: E402
 from pinnsim.perturbation import Perturbation  # noqa: E402
 from pinnsim.simulate import ODE, SSA, LinearNoise, Outcome, simulate, solve, solve_many  # noqa: E402
 from pinnsim.simulate.on_host import solve_on_host  # noqa: E402
+from pinnsim.simulate.result import MODEL_REMEDIES  # noqa: E402
 
 # Away from the moments at which events are due, where a value is before or after by a rounding.
 TIMES = np.concatenate([[0.0], np.linspace(0.263, 2.013, 8)])
 
 
-def system_from(text: str) -> RuleSystem:
-    return system_of(parsed_text(text.encode(), "test", isolated=False), "test")
+def system_from(text: str, places: int = PLACES) -> RuleSystem:
+    return system_of(parsed_text(text.encode(), "test", isolated=False), "test", places)
 
 
 def quantities(system: RuleSystem, names: tuple[str, ...], times: np.ndarray = TIMES) -> np.ndarray:
@@ -34,10 +39,10 @@ def quantities(system: RuleSystem, names: tuple[str, ...], times: np.ndarray = T
     return np.array([[row[name] for name in names] for row in rows])
 
 
-def clock(*each: dict[str, str], **starts: float) -> RuleSystem:
+def clock(*each: dict[str, str], places: int = PLACES, **starts: float) -> RuleSystem:
     """Parameters and events alone."""
     listed = "".join(f'<parameter id="{name}" value="{value}" constant="false"/>' for name, value in starts.items())
-    return system_from(document(f"<listOfParameters>{listed}</listOfParameters>{events(*each)}"))
+    return system_from(document(f"<listOfParameters>{listed}</listOfParameters>{events(*each)}"), places)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libroadrunner's bindings
@@ -118,18 +123,26 @@ def test_equal_priorities_are_drawn_and_drawn_alike_again() -> None:
 
 def test_what_cannot_go_on_has_an_outcome_of_its_own() -> None:
     turns = ({"trigger": "and(time >= 1, a < 1)", "a": "1"}, {"trigger": "a >= 1", "a": "0"})
+    crowded = (
+        {"trigger": "time - last >= 0.1", "last": "time"},
+        {"trigger": "time - last < 0.05", "delay": "1.65", "a": "a + 1", "early": "false"},
+    )
     ended = {
         Outcome.EVENTS_ENDLESS: clock(*turns, a=0.0),
         Outcome.EVENT_DELAY: clock({"trigger": "time >= 1", "delay": "0 - 1", "a": "1"}, a=0.0),
-        Outcome.EVENTS_WAITING: clock(
-            {"trigger": "time - last >= 0.01", "last": "time"},
-            {"trigger": "time - last < 0.005", "delay": "5", "a": "1"}, last=0.0, a=0.0,
-        ),
+        Outcome.EVENTS_WAITING: clock(*crowded, last=0.0, a=0.0),
     }  # fmt: skip
     for outcome, system in ended.items():
         found = solve_on_host(system, np.array([0.0, 0.5, 2.0]))
         assert found.outcome == outcome, outcome
         assert np.isnan(found.states[-1]).all()
+    # 17 of them wait at a time; with room for them, those of 0.1, 0.2 and 0.3 are executed by the end.
+    roomy = clock(*crowded, places=PLACES + 1, last=0.0, a=0.0)
+    assert quantities(roomy, ("a",), np.array([0.0, 0.5, 2.0]))[-1, 0] == 3.0
+    assert "places=64" in MODEL_REMEDIES[Outcome.EVENTS_WAITING]
+    assert {"places"} <= set(inspect.signature(read_sbml).parameters) & set(inspect.signature(read_antimony).parameters)
+    with pytest.raises(PinnsimError, match="`places` must be at least 1"):
+        clock(*crowded, places=0, last=0.0, a=0.0)
 
 
 def test_simulate_runs_events_like_scipy_and_serves_a_sweep_with_one_program() -> None:
@@ -165,6 +178,16 @@ def test_what_passes_over_events_refuses_the_model() -> None:
     assert caught.value.codes == ("E_USAGE",) * 2
     assert system.events is not None
     assert system.events.places == PLACES
+    with pytest.raises(PinnsimError, match="1 events .first: 'e0'., which are not run with a learned rate"):
+        learned_rate(system, "R", ["A"], key=jax.random.key(0))
+
+
+def test_a_learned_rate_over_reactions_and_rules_has_neither_jumps_nor_linear_noise() -> None:
+    model = learned_rate(dimers(), "on", ["P"], key=jax.random.key(0))
+    for method, more in ((SSA(), {"key": jax.random.key(0), "cells": 2}), (LinearNoise(1.0), {})):
+        with pytest.raises(PinnsimError, match="with a learned rate is solved by ODE") as caught:
+            simulate(model, TIMES, method=method, **more)
+        assert caught.value.codes == ("E_USAGE",)
 
 
 def dimers(*each: dict[str, str]) -> RuleSystem:

@@ -89,6 +89,29 @@ class Events:
         found[np.arange(len(self.owners)), np.array(self.owners, dtype=int)] = True
         return found
 
+    @cached_property
+    def told(self) -> "_Told":
+        """Where `telling` has what."""
+        at = self.telling.positions
+        # A value that is multiplied by nothing stands in for its own factor.
+        sizes = [size or name for size, name in zip(self.sizes, self.values, strict=True)]
+        homes = at([name for _, name in self.kept])
+        return _Told(at(self.triggers), at(self.delays), at(self.priorities), at(self.values), at(sizes), homes)
+
+    @cached_property
+    def flags(self) -> "_Flags":
+        """What is said of every event and assignment, as arrays."""
+        sized = [bool(size) for size in self.sizes]
+        ranked, persistent, early, sized_ = (np.array(some, dtype=bool) for some in
+                                             (self.ranked, self.persistent, self.early, sized))  # fmt: skip
+        owners = np.array(self.owners, dtype=int)
+        return _Flags(ranked, persistent, early[owners], owners, sized_)
+
+    @cached_property
+    def watched(self) -> np.ndarray:
+        """(condition,), where `watching` has them."""
+        return self.watching.positions(self.conditions)
+
     def waiting(self, xp: ModuleType, kind: Any) -> "Waiting":
         """Before anything happened."""
         events, assignments = len(self.names), len(self.owners)
@@ -99,6 +122,27 @@ class Events:
             xp.zeros((), dtype=int),
             xp.zeros((), dtype=int),
         )
+
+
+class _Told(NamedTuple):
+    """Positions. `homes`: of the sizes around what is kept."""
+
+    triggers: np.ndarray
+    delays: np.ndarray
+    priorities: np.ndarray
+    values: np.ndarray
+    sizes: np.ndarray
+    homes: np.ndarray
+
+
+class _Flags(NamedTuple):
+    """`ranked`, `persistent`: per event; `early`, `owners`, `sized`: per assignment."""
+
+    ranked: np.ndarray
+    persistent: np.ndarray
+    early: np.ndarray
+    owners: np.ndarray
+    sized: np.ndarray
 
 
 class Waiting(NamedTuple):
@@ -120,19 +164,19 @@ def next_due(waiting: Waiting, xp: ModuleType = jnp) -> Any:
 
 def noticed(events: Events, waiting: Waiting, time: Any, told: Any, xp: ModuleType = jnp) -> Waiting:
     """After the triggers were looked at: what rose waits, what fell and does not persist is cancelled."""
-    at = events.telling.positions
-    on = told[at(events.triggers)] != 0
+    at, flags = events.told, events.flags
+    on = told[at.triggers] != 0
     rising, falling = on & ~waiting.on, ~on & waiting.on
-    cancelled = falling & ~np.array(events.persistent)
+    cancelled = falling & ~flags.persistent
     due = xp.where(cancelled[:, None], np.inf, waiting.due)
     empty = due == np.inf
     first = empty & (xp.cumsum(empty.astype(int), axis=1) == 1)
     put = rising[:, None] & first
-    delay = told[at(events.delays)]
+    delay = told[at.delays]
     trouble = xp.where(xp.any(rising & ~(delay >= 0)), WRONG_DELAY, FINE)
     trouble = xp.where(xp.any(rising & ~xp.any(empty, axis=1)), FULL, trouble)
     due = xp.where(put, (time + delay)[:, None], due)
-    values = xp.where(put[np.array(events.owners, dtype=int)], told[at(events.values)][:, None], waiting.values)
+    values = xp.where(put[flags.owners], told[at.values][:, None], waiting.values)
     return Waiting(on, due, values, waiting.executed, xp.where(waiting.trouble == FINE, trouble, waiting.trouble))
 
 
@@ -149,8 +193,7 @@ def _chosen(events: Events, waiting: Waiting, time: Any, told: Any, xp: ModuleTy
     """(event, place), true at what is executed next."""
     ready = waiting.due <= time
     any_ready = xp.any(ready, axis=1)
-    ranked = np.array(events.ranked)
-    given = told[events.telling.positions(events.priorities)]
+    ranked, given = events.flags.ranked, told[events.told.priorities]
     priority = xp.where(ranked & (given == given), given, -np.inf)
     best = xp.max(xp.where(any_ready, priority, -np.inf))
     tied = any_ready & (priority == best)
@@ -175,21 +218,17 @@ def _placed(events: Events, which: Any, values: Any, state: Any, xp: ModuleType)
 def _executed(
     events: Events, waiting: Waiting, time: Any, state: Any, tell: Watch, xp: ModuleType
 ) -> tuple[Waiting, Any]:
-    at = events.telling.positions
+    at, flags = events.told, events.flags
     told = tell(time, state)
     pick = _chosen(events, waiting, time, told, xp)
-    owners = np.array(events.owners, dtype=int)
-    kept = xp.sum(xp.where(pick[owners], waiting.values, 0.0), axis=1)
-    values = xp.where(np.array(events.early)[owners], kept, told[at(events.values)])
-    mine = xp.any(pick, axis=1)[owners]
+    kept = xp.sum(xp.where(pick[flags.owners], waiting.values, 0.0), axis=1)
+    values = xp.where(flags.early, kept, told[at.values])
+    mine = xp.any(pick, axis=1)[flags.owners]
     # A concentration is set as an amount, in the compartment as it is before the event (case 01779 of the suite).
-    sizes = told[at([size or name for size, name in zip(events.sizes, events.values, strict=True)])]
-    sized = np.array([bool(size) for size in events.sizes], dtype=bool)
-    state = _placed(events, mine, xp.where(sized, values * sizes, values), state, xp)
+    state = _placed(events, mine, xp.where(flags.sized, values * told[at.sizes], values), state, xp)
     if events.kept:
-        which, homes = np.array([k for k, _ in events.kept], dtype=int), at([name for _, name in events.kept])
-        place = np.arange(events.species)[:, None] == which
-        ratio = told[homes] / tell(time, state)[homes]
+        place = np.arange(events.species)[:, None] == np.array([k for k, _ in events.kept], dtype=int)
+        ratio = told[at.homes] / tell(time, state)[at.homes]
         state = xp.where(place.any(axis=1), state * xp.sum(xp.where(place, ratio, 0.0), axis=1), state)
     due = xp.where(pick, np.inf, waiting.due)
     return waiting._replace(due=due, executed=waiting.executed + 1), state

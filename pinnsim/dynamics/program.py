@@ -98,21 +98,29 @@ class Program:
         """The same by numpy, in double precision: for a few values of a model that is not worth compiling; for several
         sets of values at once, (given, set)."""
         given = np.asarray(given, dtype=float)
-        sets = given.shape[1:]
+        first = len(self.given) + len(self.literals)
+        known = np.empty((first + len(self.names), *given.shape[1:]))
+        known[: len(self.given)] = given
         literals = np.array(self.literals, dtype=float)
-        known = np.concatenate(
-            [given, np.broadcast_to(literals[:, None], (len(literals), *sets)) if sets else literals]
-        )
+        known[len(self.given) : first] = literals[:, None] if given.ndim > 1 else literals
         with np.errstate(all="ignore"):
-            for level in self.levels:
-                parts = [known]
-                for form in level:
-                    slots = {str(slot): known[places] for slot, places in enumerate(form.rows.T)}
-                    value = np.asarray(evaluate(form.tree, slots, np), dtype=float)
-                    shape = (len(form.reads), *sets)
-                    parts.append(value if value.shape == shape else np.broadcast_to(value, shape))
-                known = np.concatenate(parts)
+            for tree, slots, target in self.on_host:
+                known[target] = evaluate(tree, {name: known[places] for name, places in slots.items()}, np)
         return known
+
+    @cached_property
+    def on_host(self) -> list[tuple[Tree, dict[str, slice | np.ndarray], slice]]:
+        """For numpy, per form: its tree, where each slot's values lie, and where its own values go."""
+        found, first = [], len(self.given) + len(self.literals)
+        for form in (form for level in self.levels for form in level):
+            # A slice is a view, which is quicker than a gather.
+            slots = {
+                str(slot): slice(places[0], places[0] + 1) if len(places) == 1 else places
+                for slot, places in enumerate(form.rows.T)
+            }
+            found.append((form.tree, slots, slice(first, first + len(form.reads))))
+            first += len(form.reads)
+        return found
 
 
 def program(given: Sequence[str], formulas: Mapping[str, Tree]) -> Program:

@@ -153,8 +153,30 @@ class HostRules:
         """What programs of any time are given, (given,), or for several moments (given, moment)."""
         if not isinstance(time, np.ndarray) or time.ndim == 0:
             return np.concatenate([state, [time], self.rest])
-        more = np.broadcast_to(self.rest[:, None], (len(self.rest), len(time)))
-        return np.concatenate([state, time[None], more])
+        found = np.empty((len(self.begin) + 1 + len(self.rest), len(time)))
+        found[: len(self.begin)], found[len(self.begin)] = state, time
+        found[len(self.begin) + 1 :] = self.rest[:, None]
+        return found
+
+    @cached_property
+    def moves(self) -> np.ndarray:
+        """(species,), whether a reaction or a rate rule moves a state."""
+        return (self._matrix != 0).any(axis=1)
+
+    @cached_property
+    def steers(self) -> np.ndarray:
+        """(species,), whether what an event sets is read by the rate of a column."""
+        targets = set() if self.system.events is None else set(self.system.events.targets)
+        rates = set(self.system.rates)
+        reads = [k in targets and bool(rates & self.system.running.reached_by([name]))
+                 for k, name in enumerate(self.system.states)]  # fmt: skip
+        return np.array(reads, dtype=bool)
+
+    @cached_property
+    def switches(self) -> np.ndarray:
+        """When conditions on the time alone change, in no order."""
+        found = self._run(0.0, self.begin)[self.system.running.positions(self.system.switching)]
+        return found[np.isfinite(found)]
 
     @cached_property
     def _places(self) -> np.ndarray:

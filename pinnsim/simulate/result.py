@@ -191,7 +191,7 @@ def _remedy(ended: Outcome, stiffness: float) -> str:
 
 
 MODEL_REMEDIES = {
-    Outcome.EVENTS_WAITING: "import the model with more room, places=64",
+    Outcome.EVENTS_WAITING: "read the model with more room: read_sbml(..., places=64), or read_antimony",
     Outcome.EVENTS_ENDLESS: "look for events whose assignments make one another's triggers true",
     Outcome.EVENT_DELAY: "look at the formula of the delay, which must be >= 0",
     Outcome.NO_JUMPS: "write reversible reactions as two, and amounts in whole molecules, or use ODE()",

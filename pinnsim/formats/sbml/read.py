@@ -14,6 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pinnsim.dynamics.events import PLACES
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError, Problem, Problems
 from pinnsim.formats.apart import last_words, run_apart
@@ -21,13 +22,14 @@ from pinnsim.formats.sbml.build import build
 from pinnsim.formats.sbml.scan import LIMITS, Limits, scan_xml
 
 
-def read_sbml(path: str | Path, *, limits: Limits = LIMITS, isolated: bool = True) -> RuleSystem:
+def read_sbml(path: str | Path, *, limits: Limits = LIMITS, isolated: bool = True, places: int = PLACES) -> RuleSystem:
     """The model of an SBML file (Level 2 or 3; Level 1 where libSBML reads it).
 
         dx/dt = S v(x, p, t),      x the amounts of species and what has a rate rule
 
     **Arguments:** `path`; `limits`: sizes that are read; `isolated`: parse in a process of its own, with limited memory
-    and time; `False` is quicker, for files that you wrote yourself.
+    and time; `False` is quicker, for files that you wrote yourself; `places`: executions of one event that may wait at
+    one time.
 
     **Returns** a `RuleSystem`: `simulate(model, times)` starts it as the file says; its numbers are
     `model.constants[name]`, `R.k` for the local parameter k of reaction R and `S.start` for what S starts from.
@@ -38,7 +40,7 @@ def read_sbml(path: str | Path, *, limits: Limits = LIMITS, isolated: bool = Tru
     Source: Hucka et al. (2019), above.
     """
     path = Path(path)
-    return system_of(parsed_file(path, limits=limits, isolated=isolated), str(path))
+    return system_of(parsed_file(path, limits=limits, isolated=isolated), str(path), places)
 
 
 def parsed_file(path: Path, *, limits: Limits = LIMITS, isolated: bool = True) -> dict[str, Any]:
@@ -77,12 +79,14 @@ def parsed_text(
     return {"problems": problems, "model": None} if found is None else parse_sbml(found, limits.nodes)
 
 
-def system_of(parsed: dict[str, Any], place: str) -> RuleSystem:
+def system_of(parsed: dict[str, Any], place: str, places: int = PLACES) -> RuleSystem:
     """The system of parsed data. **Raises** as `read_sbml`."""
     problems = Problems()
+    if places < 1:
+        problems.add("E_USAGE", f"Argument `places` must be at least 1, not {places}; the usual number is {PLACES}.")
     for code, sentence in parsed["problems"]:
         problems.add(code, sentence)
-    system = None if problems else build(parsed["model"], problems)
+    system = None if problems else build(parsed["model"], problems, places)
     if system is None:
         raise PinnsimError([Problem(one.code, f"{one.message.rstrip('.')} ('{place}').") for one in problems.found])
     return system
