@@ -21,6 +21,7 @@ import hypothesis
 import jax
 import numpy as np
 import pytest
+from reached import Reached
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -36,8 +37,15 @@ hypothesis.settings.register_profile("pinnsim", deadline=None, derandomize=True,
 hypothesis.settings.load_profile("pinnsim")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make test` asks for beside the tests."""
+    parser.addoption("--reached", action="store_true", help="show which lines of the package the tests reach")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs between runs: where nothing changed, nothing compiles. `make clean` forgets them."""
+    if config.getoption("--reached"):
+        config.pluginmanager.register(Reached(config))
     jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from pinnsim.data import Dataset
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
-from pinnsim.errors import PinnsimError, Problems, first
+from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit import FitPlan, cultures
 from pinnsim.fit.cultures import Cultures
 from pinnsim.fit.objective import scored_readings, start_of
