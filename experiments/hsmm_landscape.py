@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from pinnsim.data import Snapshots
 from pinnsim.distance import Energy
@@ -138,9 +139,9 @@ def picture(
     top = float(np.quantile(at_cells, 0.98))
     height = np.minimum(height - height.min(), top)
     shown = ax.contourf(x, y, height, levels=np.linspace(0.0, top, 25), cmap="Greys_r")
-    ax.figure.colorbar(shown, ax=ax, label="learned U (units of the noise)")
+    ax.figure.colorbar(shown, ax=ax, label="learned U (units of the noise)", ticks=MaxNLocator(7))
     for k, time in enumerate(np.unique(hours)):
-        ax.plot(*points[hours == time].T, "o", ms=3, color=CYCLE[k % len(CYCLE)], label=f"{time:g} h")
+        ax.plot(*points[hours == time].T, "os^D"[k % 4], ms=3, color=CYCLE[k % len(CYCLE)], label=f"{time:g} h")
     ax.plot(*found.states[found.stable].T, "*", ms=14, color=RED, mec="white", label="attractor")
     ax.legend(loc="best", frameon=True)
     ax.set(xlabel="PC1 (spreads of all cells)", ylabel="PC2 (spreads of all cells)")

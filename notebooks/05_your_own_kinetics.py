@@ -132,9 +132,9 @@ pd.DataFrame(
 )
 
 # %% [markdown]
-# All four fits converged. Where the law lacks something, the gate opens, the misfit falls to the measurement error, and the evidence rises by
-# hundreds of nats. Where the law is right, the gate stays where it was, the factor stays next to 1, and the evidence
-# does not rise: the correction is not needed, and the table says so.
+# All four fits converged. Where the law lacks something, the gate opens, the misfit falls to the measurement error, and
+# the evidence rises by hundreds of nats. Where the law is right, the gate stays where it was, the factor stays next to
+# 1, and the evidence does not rise: the correction is not needed, and the table says so.
 
 # %% [markdown]
 # ## 5. What was learned

@@ -36,6 +36,7 @@ def page(folder: Path) -> str:
     results = read(folder)
     rows = [(result, row) for result in results for row in result["acceptance"]]
     failing = [(result, row) for result, row in rows if not holds(row)]
+    failing.sort(key=lambda pair: pair[1]["value"] is None)  # what was measured and lost comes first
     unmeasured = sum(row["value"] is None for _, row in failing)
     why = f", {unmeasured} of them because they were not measured (a machine, a rival or time was not at hand)"
     parts = [
