@@ -47,7 +47,8 @@ UNDERSTOOD = (
     Row("`rateOf`", "of what rules and reactions move, not of what an assignment rule sets",
         tests=("test_derivatives_in_formulas_are_those_of_the_solution",)),
     Row("conditions on the time alone",
-        "where they are linear in it, solvers end steps at the switch, so that no pulse is stepped over", ("law switched",), tests=("test_a_short_pulse_is_not_stepped_over_and_treatments_act",)),
+        "where they are linear in it, solvers end steps at the switch, so that no pulse is stepped over",
+        ("law switched",), tests=("test_a_short_pulse_is_not_stepped_over_and_treatments_act",)),
     Row("events",
         "triggers with their initial value, delays, priorities, persistence, values from trigger or execution time, "
         "cascades", (), (ALL_OF_EVENTS,), ("test_what_happens_at_one_instant",)),

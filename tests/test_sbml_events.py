@@ -1,5 +1,5 @@
-"""Events of imported models: closed forms, scipy's driver against `simulate`, sampled cells against exact distributions,
-and what is refused. Every construct alone and in pairs is compared in `test_sbml`."""
+"""Events of imported models: closed forms, scipy's driver against `simulate`, sampled cells against exact
+distributions, and what is refused. Every construct alone and in pairs is compared in `test_sbml`."""
 
 import inspect
 

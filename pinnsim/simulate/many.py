@@ -108,7 +108,8 @@ def _lane_of(perturbation: Perturbation) -> tuple[Perturbation | None, Perturbat
     return (perturbation, None) if perturbation.start.ndim == 1 else (None, perturbation)
 
 
-@eqx.filter_jit
+# A dozen products of a matrix and a vector: compilers take far longer over them than any machine.
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 0})
 def _fastest(kinetics: AbstractKinetics, perturbation: Perturbation, states: Array, first: Scalar, own: Own) -> Array:
     common, each = _lane_of(perturbation)
 
