@@ -99,6 +99,8 @@ def _findings(plan: dict[str, Any], folder: Path, out: Path, progress: bool, not
     for verdict in tqdm(drawn, desc="simulate", disable=not progress):
         verdicts.append(noted.judged(folder, verdict.number, verdict.tier, plan, compiled=True))
     _write(out / "sbml_suite_cases.csv", verdicts)
+    if noted.known:
+        notes = (*notes, "Run in parts: verdicts were noted as they came, and an interrupted run went on from them.")
     return _told(verdicts, chosen, tiers, out, notes, plan["simulated"])
 
 

@@ -5,6 +5,7 @@ named.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -109,7 +110,7 @@ def _lane_of(perturbation: Perturbation) -> tuple[Perturbation | None, Perturbat
 
 
 # A dozen products of a matrix and a vector: compilers take far longer over them than any machine.
-@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 0})
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 0})  # type: ignore[call-overload]
 def _fastest(kinetics: AbstractKinetics, perturbation: Perturbation, states: Array, first: Scalar, own: Own) -> Array:
     common, each = _lane_of(perturbation)
 
@@ -156,7 +157,7 @@ def _solved(
     return run_lanes(one, shared, (own, each, states), block=block, devices=spread)
 
 
-def _with_own(kinetics: AbstractKinetics, own: Own) -> AbstractKinetics:
+def _with_own(kinetics: Any, own: Own) -> Any:
     """A lane's model."""
     return packed(replaced(kinetics, own)) if own else kinetics
 
