@@ -24,6 +24,15 @@ EVENTS: dict[str, dict[str, str]] = {
     "stoichiometry": {"trigger": "time >= 0.7", "w": "0.5"},
     "rate constant": {"trigger": "B > 1.5", "k": "k/3"},
     "target of a rate rule": {"trigger": "x > 1", "x": "x - 1"},
+    "several, with all at once": {
+        "trigger": "time >= 0.62",
+        "delay": "0.2",
+        "priority": "A",
+        "early": "false",
+        "A": "A/2",
+        "B": "A",
+        "q": "q + 5",
+    },
 }
 
 

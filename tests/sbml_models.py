@@ -22,6 +22,7 @@ BASE = {
     "parameters": "",
     "rules": "",
     "initial": "",
+    "model": "",
 }
 AXES: dict[str, dict[str, dict[str, str]]] = {
     "volume": {
@@ -46,6 +47,7 @@ AXES: dict[str, dict[str, dict[str, str]]] = {
             "parameters": '<parameter id="E" value="0.8" constant="false"/>',
             "rules": "rate E = 0.3 - 0.5*E",
         },
+        "timed": {"law": "C*k1*A*(1 + 0.5*sin(2*time))"},
         "logical": {"law": "C*k1*piecewise(A, and(A > 0.2, not(B < 0)), 0.5*A)"},
     },
     "count": {
@@ -71,12 +73,20 @@ AXES: dict[str, dict[str, dict[str, str]]] = {
             "A": 'initialConcentration="1.2" boundaryCondition="true" constant="false"',
             "rules": "rate A = -0.4*A",
         },
+        "assigned": {
+            "A": 'boundaryCondition="true" constant="false"',
+            "rules": "assign A = 1.2 + 0.3*sin(time)",
+        },
     },
     "factor": {
         "species": {
             "B more": 'conversionFactor="cf"',
             "parameters": '<parameter id="cf" value="1.6" constant="true"/>',
-        }
+        },
+        "model": {
+            "model": 'conversionFactor="cm"',
+            "parameters": '<parameter id="cm" value="0.8" constant="true"/>',
+        },
     },
     "constant": {
         "assigned": {
@@ -84,8 +94,10 @@ AXES: dict[str, dict[str, dict[str, str]]] = {
             "rules": "assign k1 = 0.5 + 0.1*cos(3*time)",
         },
         "ruled": {"k1": '<parameter id="k1" value="0.7" constant="false"/>', "rules": "rate k1 = -0.3*k1"},
+        "initial": {"k1": '<parameter id="k1" constant="true"/>', "initial": "k1 = 0.3 + C/8"},
     },
 }
+_APART = (("start", "assigned"), ("kind", "assigned"))  # what a rule sets has no initial assignment
 _ADDED = ("parameters", "rules", "initial", "functions")
 
 
@@ -95,8 +107,8 @@ def singles() -> list[tuple[str, str]]:
 
 
 def pairs() -> list[tuple[tuple[str, str], tuple[str, str]]]:
-    """All pairs of constructs that change different things."""
-    return [(a, b) for a, b in itertools.combinations(singles(), 2) if a[0] != b[0]]
+    """All pairs of constructs that change different things, and that a file may hold together."""
+    return [(a, b) for a, b in itertools.combinations(singles(), 2) if a[0] != b[0] and (a, b) != _APART]
 
 
 def written(*choices: tuple[str, str]) -> str:
@@ -117,7 +129,8 @@ def written(*choices: tuple[str, str]) -> str:
         f"{parts['reactant']}</listOfReactants><listOfProducts>"
         '<speciesReference species="B" stoichiometry="1" constant="true"/></listOfProducts>'
         f"<kineticLaw>{mathml(parts['law'])}<listOfLocalParameters>{parts['local']}</listOfLocalParameters></kineticLaw>"
-        "</reaction></listOfReactions>"
+        "</reaction></listOfReactions>",
+        attributes=parts["model"],
     )
 
 

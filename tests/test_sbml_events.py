@@ -1,5 +1,5 @@
-"""Events of imported models: closed forms, libroadrunner for every construct alone and in pairs, scipy's driver against
-`simulate`, sampled cells against exact distributions, and what is refused."""
+"""Events of imported models: closed forms, scipy's driver against `simulate`, sampled cells against exact
+distributions, and what is refused. Every construct alone and in pairs is compared in `test_sbml`."""
 
 import inspect
 
@@ -10,7 +10,7 @@ from scipy.linalg import expm
 
 pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
 
-from event_models import EVENTS, events, pairs, written  # noqa: E402
+from event_models import events, written  # noqa: E402
 from sbml_models import document  # noqa: E402
 
 from pinnsim.dynamics.events import PLACES  # noqa: E402
@@ -43,23 +43,6 @@ def clock(*each: dict[str, str], places: int = PLACES, **starts: float) -> RuleS
     """Parameters and events alone."""
     listed = "".join(f'<parameter id="{name}" value="{value}" constant="false"/>' for name, value in starts.items())
     return system_from(document(f"<listOfParameters>{listed}</listOfParameters>{events(*each)}"), places)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of libroadrunner's bindings
-def test_every_construct_alone_and_in_pairs_agrees_with_libroadrunner() -> None:
-    roadrunner = pytest.importorskip("roadrunner", reason="libroadrunner is not installed: no answers to compare with")
-    roadrunner.Logger.setLevel(roadrunner.Logger.LOG_FATAL)
-    ours = ("A", "B", "C", "k", "n", "q", "w", "x")
-    every = [*((name,) for name in EVENTS), *pairs()[::3]]
-    wrong = []
-    for names in every:
-        text = written(*names)
-        peer = roadrunner.RoadRunner(text)
-        peer.integrator.relative_tolerance, peer.integrator.absolute_tolerance = 1e-10, 1e-12
-        expected = np.array(peer.simulate(times=list(TIMES), selections=["[A]", "[B]", *ours[2:]]))
-        if not np.allclose(quantities(system_from(text), ours), expected, rtol=1e-4, atol=1e-5):
-            wrong.append(names)
-    assert wrong == []
 
 
 def test_a_crossing_is_located_to_the_solvers_tolerance() -> None:

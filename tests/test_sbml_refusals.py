@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
 
+import sbml_support  # noqa: E402
 from command_line import call  # noqa: E402
 from sbml_models import mathml, written  # noqa: E402
 
@@ -63,10 +64,10 @@ REFUSED: dict[str, tuple[str, str, str]] = {
     "no size": (BASE.replace(' size="1"', ""), "E_SBML_INVALID", "'C', which"),
     "no count": (BASE.replace(' stoichiometry="1"', "", 1), "E_SBML_INVALID", "R's stoichiometry"),
     "circle": (written(("constant", "assigned")).replace(mathml("0.5 + 0.1*cos(3*time)"), mathml("k1 + 1")),
-               "E_RULE_CYCLE", ""),
+               "E_RULE_CYCLE", "Circular dependencies involving rules"),
     "derivative of what is assigned": (
         written(("constant", "assigned"), ("count", "varying")).replace(mathml("1 + 0.3*time"), mathml("rateOf(k1)")),
-        "E_SBML_",
+        "E_SBML_INVALID",
         "rateOf",
     ),
     "no model": (
@@ -93,6 +94,14 @@ def test_what_is_not_supported_is_named(name: str) -> None:
     assert all(found.startswith(code) for found in error.codes)
     assert words in str(error)
     assert "m.xml" in str(error)
+
+
+def test_what_is_published_as_refused_is_what_is_tested() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "sbml.md").read_text(encoding="utf-8")
+    codes = {name: code for name, (_, code, _) in REFUSED.items()}
+    assert sbml_support.refused(codes) in page, "run python tests/sbml_support.py for the table"
+    assert {name for row in sbml_support.NOT_TAKEN for name in row.shown} == set(REFUSED)
+    assert all(codes[name].startswith(row.code) for row in sbml_support.NOT_TAKEN for name in row.shown)
 
 
 def test_all_is_told_at_once() -> None:

@@ -111,10 +111,11 @@ class Program:
     @cached_property
     def on_host(self) -> list[tuple[Tree, dict[str, slice | np.ndarray], slice]]:
         """For numpy, per form: its tree, where each slot's values lie, and where its own values go."""
-        found, first = [], len(self.given) + len(self.literals)
+        found: list[tuple[Tree, dict[str, slice | np.ndarray], slice]] = []
+        first = len(self.given) + len(self.literals)
         for form in (form for level in self.levels for form in level):
             # A slice is a view, which is quicker than a gather.
-            slots = {
+            slots: dict[str, slice | np.ndarray] = {
                 str(slot): slice(places[0], places[0] + 1) if len(places) == 1 else places
                 for slot, places in enumerate(form.rows.T)
             }

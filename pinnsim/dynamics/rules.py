@@ -45,6 +45,7 @@ class RuleSystem(AbstractKinetics):
       the columns' rates; `states`: its names of the states; `switching`: its names of the times at which conditions on
       the time alone change.
     - `events`: what happens at instants, or `None`.
+    - `fixed`: constants and `kept` as one array, where `packed` worked them out; `None` for models as they are read.
     """
 
     table: Table = eqx.field(static=True)
@@ -60,6 +61,7 @@ class RuleSystem(AbstractKinetics):
     states: tuple[str, ...] = eqx.field(static=True)
     switching: tuple[str, ...] = eqx.field(static=True)
     events: Events | None = eqx.field(static=True, default=None)
+    fixed: Float[Array, " fixed"] | None = None
 
     def known(self, time: Scalar, state: State, edits: Edits) -> Float[Array, " known"]:
         """All quantities, by the positions of `running`."""
@@ -68,10 +70,10 @@ class RuleSystem(AbstractKinetics):
     def given(self, time: Scalar, state: State, edits: Edits) -> Float[Array, " given"]:
         """What programs of any time are given."""
         # The program's order: states, time, constants, what initial assignments set, activities, factors.
-        constants, kind = self._numbers(state.dtype), state.dtype
-        kept = self._assigned(self.lasting, constants)[self.lasting.positions(self.kept)]
+        kind = state.dtype
+        fixed = self._fixed(kind) if self.fixed is None else self.fixed.astype(kind)
         clock = jnp.asarray(time, kind)[None]
-        return jnp.concatenate([state, clock, constants, kept, edits.activity.astype(kind), edits.factor.astype(kind)])
+        return jnp.concatenate([state, clock, fixed, edits.activity.astype(kind), edits.factor.astype(kind)])
 
     def propensities(self, time: Scalar, state: State, perturbation: Acting) -> Rates:
         edits = perturbation.at(time)
@@ -122,13 +124,34 @@ class RuleSystem(AbstractKinetics):
         kept = self.lasting.run_on_host(first)[self.lasting.positions(self.kept)]
         return HostRules(self, begin, np.concatenate([constants, kept, np.ones(len(self.states) + len(self.rates))]))
 
+    def _fixed(self, kind: np.dtype) -> Float[Array, " fixed"]:
+        constants = self._numbers(kind)
+        return jnp.concatenate([constants, self._assigned(self.lasting, constants)[self.lasting.positions(self.kept)]])
+
     def _numbers(self, kind: np.dtype) -> Float[Array, " constant"]:
+        if self.fixed is not None:
+            return self.fixed[: len(self.constants)].astype(kind)
         # JAX hands dictionaries on in the order of their keys.
         values = [self.constants[name].astype(kind) for name in sorted(self.constants)]
         return jnp.stack(values) if values else jnp.zeros(0, kind)
 
     def _assigned(self, program: Program, constants: Array) -> Array:
         return program.run(jnp.concatenate([jnp.zeros(1, constants.dtype), constants]))
+
+
+def packed(kinetics: AbstractKinetics) -> AbstractKinetics:
+    """A resolved model whose constants are one array, worked out here and not at every evaluation: a compiled program
+    has an operation for the whole, rather than one for each constant. Constants that are replaced need it anew."""
+    if not isinstance(kinetics, RuleSystem):
+        return kinetics
+    plain = dataclasses.replace(kinetics, fixed=None)
+    kind = jnp.zeros(()).dtype
+    if any(isinstance(value, jax.core.Tracer) for value in kinetics.constants.values()):
+        fixed = plain._fixed(kind)
+    else:
+        host = plain.on_host()
+        fixed = jnp.asarray(host.rest[: len(host.rest) - len(plain.states) - len(plain.rates)], kind)
+    return dataclasses.replace(plain, fixed=fixed)
 
 
 @dataclasses.dataclass(frozen=True)

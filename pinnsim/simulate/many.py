@@ -5,6 +5,7 @@ named.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
+from pinnsim.dynamics.rules import packed
 from pinnsim.errors import Problems, did_you_mean
 from pinnsim.parameter import resolve
 from pinnsim.perturbation import Perturbation
@@ -63,6 +65,7 @@ def solve_many(
     method = ODE() if method is None else method
     kinetics, span, own = resolve(kinetics), jnp.asarray(times, states.dtype), dict(own or {})
     check_lanes(kinetics, states, own)
+    kinetics = packed(kinetics)
     stiff = method.stiff
     if stiff is None:
         stiff = method.solver is None and starts_stiff(kinetics, span, perturbation, states, own)
@@ -106,14 +109,15 @@ def _lane_of(perturbation: Perturbation) -> tuple[Perturbation | None, Perturbat
     return (perturbation, None) if perturbation.start.ndim == 1 else (None, perturbation)
 
 
-@eqx.filter_jit
+# A dozen products of a matrix and a vector: compilers take far longer over them than any machine.
+@eqx.filter_jit(compiler_options={"xla_backend_optimization_level": 0})  # type: ignore[call-overload]
 def _fastest(kinetics: AbstractKinetics, perturbation: Perturbation, states: Array, first: Scalar, own: Own) -> Array:
     common, each = _lane_of(perturbation)
 
     def one(shared: tuple, lane: tuple) -> Scalar:
         kinetics, common, first = shared
         own, each, state = lane
-        return fastest_rate(Field(replaced(kinetics, own), each if common is None else common), first, state)
+        return fastest_rate(Field(_with_own(kinetics, own), each if common is None else common), first, state)
 
     return run_lanes(one, (kinetics, common, first), (own, each, states))
 
@@ -139,10 +143,10 @@ def _solved(
         limits, pair = Limits(rtol, atol, method.max_steps), Rodas() if stiff else Tsitouras()
         acting = each if common is None else common
         whole = integrate if events_of(kinetics) is None else integrate_with_events
-        return whole(replaced(kinetics, own), times, acting, state, pair, limits, moving)
+        return whole(_with_own(kinetics, own), times, acting, state, pair, limits, moving)
 
     def reference(own: Own, acting: Perturbation, state: Array) -> Solution:
-        return solve(replaced(kinetics, own), times, acting, state, method)
+        return solve(_with_own(kinetics, own), times, acting, state, method)
 
     if method.solver is not None:
         return jax.vmap(reference, (0, 0 if common is None else None, 0))(own, perturbation, states)
@@ -151,6 +155,11 @@ def _solved(
         block = lanes_in_cache(states, equations(kinetics) if stiff else 0)
     spread = devices_for(equations(kinetics) if stiff else 0, devices)
     return run_lanes(one, shared, (own, each, states), block=block, devices=spread)
+
+
+def _with_own(kinetics: Any, own: Own) -> Any:
+    """A lane's model."""
+    return packed(replaced(kinetics, own)) if own else kinetics
 
 
 def lanes_in_cache(states: Array, equations: int) -> int | None:

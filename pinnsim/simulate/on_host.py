@@ -112,6 +112,12 @@ class _Run:
             self.under_way = None
         return waiting, after
 
+    @property
+    def _eventful(self) -> Events:
+        if self.events is None:
+            raise TypeError("The model has no events.")
+        return self.events
+
     @cached_property
     def _steering(self) -> np.ndarray:
         """(species,), whether a state moves, or is read by what moves others: where it jumps, so does the motion."""
@@ -125,6 +131,7 @@ class _Run:
         end = min(last, float(ahead[0])) if len(ahead) else last
         end = end if waiting is None else min(end, float(next_due(waiting, np)))
         before = None if waiting is None else self._before(waiting, time, state)
+        arrived = time, state
         for step in self._steps(time, state, end) if len(self.moving) else self._resting(time, state, end):
             if step is None:
                 return None
@@ -135,7 +142,8 @@ class _Run:
                 self.read += 1
             if found is not None:
                 return found, step.dense(found)
-        return step.right, step.dense(step.right)
+            arrived = step.right, step.dense(step.right)
+        return arrived
 
     def _resting(self, time: float, state: np.ndarray, end: float) -> Iterator[_Step]:
         """Steps of a model in which nothing moves."""
@@ -188,14 +196,14 @@ class _Run:
 
     def _known(self, times: np.ndarray, states: np.ndarray) -> np.ndarray:
         """All that `watching` works out, (known, time)."""
-        return self.events.watching.run_on_host(self.host.given(times, states))
+        return self._eventful.watching.run_on_host(self.host.given(times, states))
 
     def _conditions(self, known: np.ndarray) -> np.ndarray:
         """(condition, time)."""
-        values = known[self.events.watched]
+        values = known[self._eventful.watched]
         values[np.isnan(values)] = 0.0
         # Any number but 0 is true.
-        triggers = len(self.events.triggers)
+        triggers = len(self._eventful.triggers)
         values[:triggers] = values[:triggers] != 0
         return values
 
@@ -222,7 +230,7 @@ class _Run:
             low, high = float(places[first - 1]), float(places[first])
             if high <= np.nextafter(low, np.inf):
                 return self._seen(before, step, high)
-            places = _closer(low, high, _crossings(self.events.watching, known[:, first - 1 : first + 1]))
+            places = _closer(low, high, _crossings(self._eventful.watching, known[:, first - 1 : first + 1]))
 
     def _seen(self, before: np.ndarray, step: _Step, moment: float) -> float:
         """The moment, or soon after: a state at one time is rounded otherwise than those of many times at once, and a

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.learned_rate import as_written
-from pinnsim.dynamics.rules import RuleSystem
+from pinnsim.dynamics.rules import RuleSystem, packed
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.model import CellModel
 from pinnsim.parameter import resolve
@@ -138,7 +138,8 @@ def simulate(
                 _collect(partial(treatment.check_span, float(moments[0]), float(moments[-1])), problems)
     perturbations = with_own_switches(cell.kinetics, resolve_lanes(lanes, cell.table, phases))
     span, starts = jnp.asarray(moments), stack(rules)
-    begin, usable = _begin(cell, perturbations, starts)
+    ready = Bare(packed(resolve(model))) if isinstance(model, RuleSystem) else cell
+    begin, usable = _begin(ready, perturbations, starts)
     if isinstance(method, AbstractSampler) and key is not None:
         cloud = sample_cells(method, cell.kinetics, span, perturbations, begin, key, cells, _labels(lanes))
         outcome = jnp.where(usable[:, None], cloud.outcome, _no_start(starts))
