@@ -89,7 +89,6 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except KeyboardInterrupt:
-        typer.echo("Interrupted: every file that is there is whole.", err=True)
         return INTERRUPTED
     except Exception as error:
         if _debug.get():
