@@ -223,7 +223,8 @@ def usual_model(
 ) -> tuple[ModelConfig, tuple[str, ...]]:
     """What a file of tables leaves out of its model, from the data, and what was chosen, in sentences.
 
-    Production at full promoter activity carries a gene to twice the highest reading; a time constant is a fifteenth of
+    Production at full promoter activity carries a gene to twice its highest reading (of all genes, where readings are
+    logarithms), so that amounts of linear readings are of order 1, as affinities are; a time constant is a fifteenth of
     the time span; signals act on the genes themselves where every regulator was measured, so that nothing is hidden.
 
     **Arguments:** `model`: to be completed; `given`: as the file says, whose set fields are kept.
@@ -236,16 +237,17 @@ def usual_model(
     def choose(section: str, values: dict[str, Any], why: str) -> None:
         part = getattr(model, section)
         changes[section] = type(part).model_validate({**part.model_dump(), **values})
-        notes.append(f"[model.{section}] {', '.join(f'{k} = {v!r}' for k, v in values.items())}: {why}")
+        told = {k: f"{min(v)!r} to {max(v)!r} by gene" if isinstance(v, tuple) else repr(v) for k, v in values.items()}
+        notes.append(f"[model.{section}] {', '.join(f'{k} = {v}' for k, v in told.items())}: {why}")
 
     if "readout" not in given.model_fields_set and high > 0:
         if dataset.scale == "log2":
             values = {"kind": "array", "offset": round(high + 1, 2), "floor": round(low - 3, 2)}
             choose("readout", {**values, "ceiling": round(high + 4, 2)}, f"readings are log2, {low:.3g} to {high:.3g}")
         elif dataset.scale in ("linear", "counts"):
-            choose(
-                "readout", {"kind": "linear", "scale": float(f"{2 * high:.3g}")}, f"the highest reading is {high:.4g}"
-            )
+            highest = np.where(dataset.mask, dataset.values, 0.0).max(axis=(0, 1, 2))
+            scale = tuple(float(f"{2 * (top if top > 0 else high):.3g}") for top in highest)
+            choose("readout", {"kind": "linear", "scale": scale}, "twice the highest reading of each gene")
     if "likelihood" not in given.model_fields_set and "readout" in changes:
         if dataset.scale == "counts":
             choose("likelihood", {"kind": "negative_binomial"}, "readings are counts")

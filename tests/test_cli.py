@@ -19,8 +19,10 @@ from command_line import ONE_CONDITION, call, listing, write_project
 from pinnsim import __version__, demo, doctor, experiment, shelf
 from pinnsim.cli.app import app
 from pinnsim.cli.arguments import read_times
+from pinnsim.cli.courses import course_panels, read_courses
 from pinnsim.errors import CODES, PinnsimError, Problem
 from pinnsim.formats.bundle import load_model
+from pinnsim.formats.simulation import load_simulation
 from pinnsim.project import load_project
 from pinnsim.simulate import ODE
 
@@ -263,8 +265,10 @@ def opened(path: Path) -> xr.DataTree:
 def test_the_toggle_stays_at_rest_and_is_flipped_by_a_long_drive(tmp_path):
     out = tmp_path / "toggle.zarr"
     line = ("--times", "0:40:1", "-t", "none", "-t", "hold(u)=9@1:20", "-t", "hold(v)=9@1:20")
-    called = call("simulate", "toggle_switch", *line, "-o", out)
+    called = call("simulate", "toggle_switch", *line, "-o", out, "--picture", tmp_path / "toggle.png")
     assert called.status == 0, called.err
+    assert (tmp_path / "toggle.png").read_bytes().startswith(b"\x89PNG")
+    assert course_panels(read_courses(load_simulation(out)))[0].get_ylabel() == "relative abundance"
     tree = opened(out)
     assert tree["outcome"].values.tolist() == [0, 0, 0]
     ends = tree["species/abundance"].isel(time=-1).values

@@ -1,6 +1,7 @@
 """`pinnsim check`: all that is wrong with a project is told at once, and what covers its genes."""
 
 import json
+import re
 
 import pandas as pd
 from command_line import PROJECT, call, listing, write_project
@@ -54,6 +55,7 @@ def test_a_network_without_signs_and_readings_of_nothing_are_said(tmp_path) -> N
     assert "edges of known sign" in called.out
     assert "is there a column 'sign'?" in called.out
     assert "[model.likelihood] kind = 'combined', sd = 0.3" in called.out
+    assert re.search(r"scale = \d\.\d+ to \d\.\d+ by gene: twice the highest reading of each gene", called.out)
 
 
 def test_what_would_stop_the_fit_stops_the_check(tmp_path) -> None:

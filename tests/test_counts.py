@@ -304,6 +304,14 @@ def test_instruments_come_from_configurations(readout: str, likelihood: str, cla
         np.testing.assert_allclose(cell.likelihood.dispersion, 0.7)
 
 
+def test_a_readout_may_have_a_scale_per_gene() -> None:
+    config = ReadoutConfig.model_validate({"kind": "linear", "scale": [2.0, 3.0]})
+    shown = resolve(observation_of(config, LikelihoodConfig(), 2)).readout(jnp.ones(2))
+    np.testing.assert_allclose(shown, [2.0, 3.0])
+    with pytest.raises(PinnsimError, match="scale has 2 values, but the model 3 genes"):
+        observation_of(config, LikelihoodConfig(), 3)
+
+
 def test_dispersions_are_learned_where_their_prior_says_so() -> None:
     network = network_of(2, 0)
     config = ModelConfig(

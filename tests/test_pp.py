@@ -133,6 +133,14 @@ def test_all_problems_of_a_call_are_told_at_once_and_nothing_is_written() -> Non
     before = (list(adata.obs), list(adata.var), list(adata.uns))
     told = codes(lambda: pp.times(adata, time_key="hour", time_unit="parsec", condition_key="arms"))
     assert told == {"E_COLUMN_MISSING", "E_TIME_UNIT"}
+    adata.obs["text"] = pd.Categorical(["24"] * adata.n_obs)
+    with pytest.raises(
+        PinnsimError, match=r"holds '24', which are text: .astype\(float\) makes them numbers; give plain"
+    ):
+        pp.times(adata, time_key="text", time_unit="h")
+    with pytest.raises(PinnsimError, match=r"holds '24h'; give plain numbers and the unit"):
+        pp.times(adata, time_key="bad", time_unit="h")
+    del adata.obs["text"]
     with pytest.raises(PinnsimError, match=r"did you mean 'hours'\?(.|\n)*did you mean 'arm'"):
         pp.times(adata, time_key="hour", time_unit="h", condition_key="arms")
     assert codes(lambda: pp.times(adata, time_key="bad", time_unit="h")) == {"E_TIME_UNIT"}

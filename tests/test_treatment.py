@@ -239,3 +239,15 @@ def test_edits_of_one_moment_share_a_phase() -> None:
     assert np.asarray(resolved.signal)[0].tolist() == [3.0, 0.0]
     assert Treatment.parse("MYC*2@1:2, SPI1*3@1:3").resolve(TABLE).phases == 2
     assert NONE.resolve(TABLE, phases=4).phases == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "hinted"), [("IFN γ=0", True), ("TFα*2@0:", True), ("MYC=!", False), ("GATA1", False)]
+)
+def test_names_that_need_quotes_are_said_to_need_them(text: str, hinted: bool) -> None:
+    with pytest.raises(PinnsimError, match="E_PERTURB_TEXT") as caught:
+        Treatment.parse(text)
+    name = text.split("=")[0].split("*")[0]
+    assert (f"stands in single quotes: '{name}'=0" in str(caught.value)) == hinted
+    if hinted:
+        assert Treatment.parse(f"'{name}'=0").edits[0].name == name

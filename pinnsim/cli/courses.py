@@ -56,7 +56,7 @@ def tell_simulation(page: "Report", path: Path) -> dict[str, Any]:
     courses = read_courses(tree)
     page.table(_table(courses), "Outcome of every lane; changes from first to last time.")
     if 1 <= len(courses.lanes) <= _LANES and len(courses.names):
-        page.figure(_picture(courses), _CAPTIONS[courses.kind])
+        page.figure(course_panels(courses), _CAPTIONS[courses.kind])
     return {}
 
 
@@ -81,7 +81,7 @@ def read_courses(tree: "xr.DataTree") -> Courses:
         [str(name) for name in array["name"].values],
         [str(name) for name in outcomes["lane"].values],
         array["time"],
-        "reading" if array.name == "reading" else "abundance",
+        _quantity(array),
         _whole(array, "member", "lane", "cell", "time", "name"),
         _whole(outcomes, "member", "lane", "cell"),
         spread,
@@ -151,7 +151,7 @@ def _counts(courses: Courses, k: int) -> str:
     return "; ".join(f"{n} of {total} {what}: {ending}" for n, ending in zip(counts, endings, strict=True))
 
 
-def _picture(courses: Courses) -> "list[Axes]":
+def course_panels(courses: Courses) -> "list[Axes]":
     """Small multiples of the names that change or spread most, a line and a band per lane."""
     import numpy as np
 
@@ -191,6 +191,14 @@ def _picture(courses: Courses) -> "list[Axes]":
         return list(axes.flat)
 
     return draw()
+
+
+def _quantity(array: "xr.DataArray") -> str:
+    """What an axis of these numbers says: their name and their unit, which of a reading is its instrument's."""
+    from pinnsim.plot.style import with_unit
+
+    unit = "instrument's unit" if array.name == "reading" else str(array.attrs.get("units", ""))
+    return unit if "abundance" in unit else with_unit(str(array.name), unit)
 
 
 def _whole(array: "xr.DataArray", *dims: str) -> "np.ndarray":

@@ -313,8 +313,8 @@ def _show_prior(project: "Project") -> None:
     report = project.prior.report()
     unit = report["unit"].iloc[0]
     rows = [
-        (source, len(part), f"{part['half_life'].min():.3g} to {part['half_life'].max():.3g}")
-        for source, part in report.groupby("source", sort=False)
+        (source, len(part), " to ".join(dict.fromkeys(f"{end:.3g}" for end in (part.min(), part.max()))))
+        for source, part in report.groupby("source", sort=False)["half_life"]
     ]
     show_table("Priors of decay: where the half-lives come from", ("source", "genes", f"half-life ({unit})"), rows)
 

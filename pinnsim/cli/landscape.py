@@ -209,4 +209,4 @@ def _draw(
     low, high = (np.array(corner) for corner in corners)
     shown = plane(kinetics, (species[columns[0]], species[columns[1]]), (low, high), treatment)
     title = "Flow and nullclines" if treatment == "none" else f"Flow and nullclines under {treatment}"
-    save(plane_portrait(shown, title=title, simulated=True), picture)
+    save(plane_portrait(shown, title=title, unit="relative abundance", simulated=True), picture)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pinnsim.cli.arguments import ModelName, check_folder, read_data, read_model, read_system, read_times
+from pinnsim.cli.courses import course_panels, read_courses
 from pinnsim.cli.methods import CELLS, EQUATIONS, RTOL, SAMPLED, SEED, Method, Settings, counting, run_one
 from pinnsim.cli.outcomes import failures, show
 from pinnsim.cli.output import AsJson, answer, speak_to, tell
@@ -50,6 +51,10 @@ def simulate(
         typer.Option(
             "--treatment", "--perturb", "-t", metavar="TEXT", help="A lane; repeat for more.", show_default=False
         ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Courses of what changes most, as a picture.", show_default=False),
     ] = None,
     beginning: Annotated[
         Beginning | None,
@@ -119,7 +124,8 @@ def simulate(
 
     \b
     Examples:
-      pinnsim simulate toggle_switch --times 0:40:0.5 --treatment "drive(u)=3@5:10" --out toggle.zarr
+      pinnsim simulate toggle_switch --times 0:40:0.5 --treatment "drive(u)=3@5:10" --out toggle.zarr \\
+          --picture toggle.png
       pinnsim simulate toggle_switch --times 0:20:0.5 --method ssa --size 20 --cells 200 --seed 1 --out cells.zarr
       pinnsim simulate toggle_switch --times 0:20:0.5 --method linear-noise --size 100 \\
           --treatment "hold(u)=9@0:10" --out noise.zarr
@@ -137,12 +143,15 @@ def simulate(
     # More devices than lanes would only run copies of them. Before anything asks for a device.
     use_cores(max(1, len(treatment or [])) * ((cells or CELLS) if method in SAMPLED else 1))
     from pinnsim.formats.simulation import save_simulation
+    from pinnsim.plot import save
     from pinnsim.simulate.initial import Bare
     from pinnsim.treatment import Treatment
 
     with Problems() as problems:
         if out.suffix not in (".zarr", ".nc"):
             problems.add("E_USAGE", f"--out '{out.name}' must end in .zarr or .nc.")
+        if picture is not None and picture.suffix != ".png":
+            problems.add("E_USAGE", f"--picture '{picture.name}' must end in .png.")
         settings = Settings(method, size, cells, seed, dt, rtol)
         settings.check(problems)
         if beginning == Beginning.SAMPLE and (data is None or condition is None):
@@ -151,7 +160,8 @@ def simulate(
             problems.add("E_USAGE", "--data and --condition name a first sample; add --from sample, or leave them out.")
         moments = problems.attempt(lambda: read_times(times))
         lanes = [problems.attempt(partial(Treatment.parse, text)) for text in treatment or []]
-    check_folder(out.parent)
+    for path in (out, *([] if picture is None else [picture])):
+        check_folder(path.parent)
     chosen: Sequence[Model]
     if (system := read_system(model)) is not None:
         initial, own = _system_initial(system, beginning or Beginning.START)
@@ -181,6 +191,9 @@ def simulate(
         }
         save_simulation(out, tree)
         tell(f"Written: {out}")
+        if picture is not None:
+            save(course_panels(read_courses(tree)), picture)
+            tell(f"Written: {picture}")
     else:
         typer.echo("Nothing was written; --keep-failed keeps what is done.", err=True)
     written = out if keep_failed or not failed else None

@@ -248,6 +248,15 @@ def as_numbers(problems: Problems, array: Any, name: str, code: str) -> np.ndarr
         return np.array([float(cell) for cell in cells]).reshape(raw.shape)
     except (TypeError, ValueError):
         remedy = " and the unit as time_unit=" if code == "E_TIME_UNIT" else ""
-        shown = first(repr(cell) for cell in cells)
-        problems.add(code, f"Argument `{name}` holds {shown}: give plain numbers{remedy}.")
+        texts = list(dict.fromkeys(repr(cell) for cell in cells))
+        how = ", which are text: .astype(float) makes them numbers" if _are_text(cells) else ""
+        problems.add(code, f"Argument `{name}` holds {first(texts)}{how}; give plain numbers{remedy}.")
         return np.full(raw.shape, np.nan)
+
+
+def _are_text(cells: list[Any]) -> bool:
+    """Whether these are numbers, written as text."""
+    try:
+        return bool([float(cell) for cell in cells if isinstance(cell, str)])
+    except ValueError:
+        return False

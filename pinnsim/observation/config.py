@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from pinnsim.errors import PinnsimError
 from pinnsim.observation.censored import Censored, LogNormal
 from pinnsim.observation.correlated import Correlated
 from pinnsim.observation.counts import NegativeBinomial, Poisson, ZeroInflated
@@ -35,8 +36,9 @@ class _Section(BaseModel):
 
 class ReadoutConfig(_Section):
     """What the instrument does: `array` is log2 with saturation (floor and ceiling in log2 units; `offset` is the
-    reading at abundance 1); `linear` is `background + scale * abundance`; `cycles` is a threshold cycle, `offset` at
-    abundance 1, falling by one for each factor of 1 + `efficiency`, `limit` the last."""
+    reading at abundance 1); `linear` is `background + scale * abundance`, with one `scale`, or one per gene; `cycles`
+    is a threshold cycle, `offset` at abundance 1, falling by one for each factor of 1 + `efficiency`, `limit` the
+    last."""
 
     kind: Literal["identity", "array", "linear", "cycles"] = "identity"
     offset: float = 16.5
@@ -44,7 +46,7 @@ class ReadoutConfig(_Section):
     ceiling: float = 20.0
     offset_sd: NonNegative = 0.0
     scale_sd: NonNegative = 0.0
-    scale: Positive = 1.0
+    scale: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] = 1.0
     background: NonNegative = 0.0
     efficiency: Annotated[float, Field(gt=0, le=1)] = 1.0
     limit: Positive = 40.0
@@ -105,11 +107,20 @@ def _readout(config: ReadoutConfig, genes: int) -> AbstractReadout:
     if config.kind == "identity":
         return IdentityReadout()
     if config.kind == "linear":
-        return LinearReadout(positive(np.full(genes, config.scale)), frozen(config.background))
+        return LinearReadout(positive(_per_gene(config.scale, genes)), frozen(config.background))
     offset = jnp.full(genes, config.offset, dtype=float)
     if config.kind == "cycles":
         return CycleReadout(offset, frozen(config.efficiency), frozen(config.limit))
     return ArrayReadout(offset, positive(np.ones(genes)), frozen(config.floor), frozen(config.ceiling))
+
+
+def _per_gene(scale: float | tuple[float, ...], genes: int) -> np.ndarray:
+    if isinstance(scale, tuple) and len(scale) != genes:
+        message = (
+            f"[model.readout] scale has {len(scale)} values, but the model {genes} genes; give one, or one per gene."
+        )
+        raise PinnsimError.of("E_CONFIG_VALUE", message)
+    return np.broadcast_to(np.asarray(scale, dtype=float), (genes,)).copy()
 
 
 def _likelihood(config: LikelihoodConfig, readout: ReadoutConfig, genes: int) -> AbstractLikelihood:

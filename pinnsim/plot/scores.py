@@ -64,7 +64,7 @@ def _panel(ax: Axes, rows: list[ScoreRow], widest: float) -> None:
         ax.text(
             end + 0.02 * widest,
             y,
-            f"{row.rmse:.3f}" if np.isfinite(row.rmse) else "failed",
+            (f"{row.rmse:.3f}" if row.rmse < 100 else f"{row.rmse:.4g}") if np.isfinite(row.rmse) else "failed",
             va="center",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
             fontsize=8,

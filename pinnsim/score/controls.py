@@ -52,11 +52,11 @@ class ControlTest:
         if d.hi < 0:
             return (
                 f"control '{name}' is BETTER than the model, beyond its bootstrap interval ({figures}; {rank}): "
-                "what was shuffled harms this prediction."
+                "what the control lacks harms this prediction."
             )
         return (
             f"control '{name}' is NOT worse than the model beyond its bootstrap interval ({figures}; {rank}): this "
-            "prediction is no evidence for what was shuffled."
+            "prediction is no evidence for what the control lacks."
         )
 
 

@@ -79,10 +79,11 @@ def _split(text: str) -> list[str]:
 def _read_edit(item: str, problems: Problems) -> Edit | None:
     match, shown = _EDIT.fullmatch(item), item.strip()
     if match is None:
-        problems.add(
-            "E_PERTURB_TEXT",
-            f"Cannot read '{shown}' as an edit; write for example GATA1=0, SPI1*2@24:48 or signal(malate)=1@0:10.",
-        )
+        message = f"Cannot read '{shown}' as an edit; write for example GATA1=0, SPI1*2@24:48 or signal(malate)=1@0:10."
+        name = re.split(r"[=*@]", shown)[0].strip()
+        if name and name != shown and not re.fullmatch(_NAME, name) and not set(name) & set("'()"):
+            message += f" A name with such characters stands in single quotes: '{name}'=0."
+        problems.add("E_PERTURB_TEXT", message)
         return None
     field, name = match["field"] or "gene", match["inside"] or match["gene"]
     if name.startswith("'"):
