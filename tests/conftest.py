@@ -40,6 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Keep compiled programs between runs: where nothing changed, nothing compiles. `make clean` forgets them."""
     jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # JAX lets XLA look for garbage whenever Python does: every 700 objects, and tracing makes millions.
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture
