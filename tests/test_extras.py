@@ -1,5 +1,5 @@
-"""Extras that are not installed: one sentence with the command. Those with an entry of their own in the library are tried
-in test_cli_manners; here are PEtab's, and that no other extra is imported by the library at all."""
+"""Extras that are not installed: one sentence with the command. Those with an entry of their own in the library are
+tried in test_cli_manners; here are PEtab's, and that no other extra is imported by the library at all."""
 
 import ast
 import re
