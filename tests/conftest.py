@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Reached(config))
     jax.config.update("jax_compilation_cache_dir", str(config.rootpath / ".pytest_cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    # JAX lets XLA look for garbage whenever Python does: every 700 objects, and tracing makes millions.
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture

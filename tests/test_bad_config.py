@@ -3,7 +3,6 @@
 Everything that is wrong is said at once, and nothing is left behind.
 """
 
-import contextlib
 import shutil
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from pinnsim import shelf
 from pinnsim.cli.arguments import read_project
 from pinnsim.errors import CODES, PinnsimError
+from pinnsim.project import Project
 from pinnsim.session import plain_warnings
 
 
@@ -135,6 +135,7 @@ def test_several_kinds_of_mistakes_of_one_command_line_come_together(tmp_path):
         "--out", tmp_path / "x.csv",
     )  # fmt: skip
     refused(called, "E_USAGE", "E_USAGE", "E_USAGE", "E_USAGE", "E_PERTURB_TEXT", "E_DOSE_NEGATIVE")
+    assert listing(tmp_path) == set()
 
 
 @pytest.mark.parametrize("verb", ["fit", "score"])
@@ -174,9 +175,10 @@ def test_names_that_are_not_on_the_shelf(tmp_path):
 
 def test_a_sample_of_other_genes_in_another_unit_is_refused(tmp_path):
     line = ("--times", "0:1:1", "--out", tmp_path / "x.zarr", "--from", "sample", "--condition", "glc_mal")
-    refused(
-        call("simulate", "toggle_switch", *line, "--data", "bsubtilis_carbon_shift"), "E_TIME_UNIT", "E_GENE_UNMATCHED"
-    )
+    called = call("simulate", "toggle_switch", *line, "--data", "bsubtilis_carbon_shift")
+    unit, _ = refused(called, "E_TIME_UNIT", "E_GENE_UNMATCHED")
+    assert "counts time in min, the model in h" in unit
+    assert listing(tmp_path) == set()
 
 
 @pytest.mark.parametrize("file", ["model.toml", "parameters.safetensors", "manifest.json"])
@@ -209,5 +211,12 @@ def test_a_mangled_project_file_is_read_or_refused_and_nothing_else(folder, data
             st.sampled_from(["", "=", '"', "[", "]", "{", "\n", "0", "-", "x", ".", "#", "1e999", "nan"])
         )
     (folder / "mangled.toml").write_text("".join(text), encoding="utf-8")
-    with plain_warnings(), contextlib.suppress(PinnsimError):
-        read_project(folder / "mangled.toml")
+    with plain_warnings():
+        try:
+            found = read_project(folder / "mangled.toml")
+        except PinnsimError as refusal:
+            found = refusal
+    assert isinstance(found, Project | PinnsimError)
+    if isinstance(found, PinnsimError):
+        assert set(found.codes) <= set(CODES)
+        assert len(str(found)) > len(found.codes[0]) + 20  # more than a code: what, where and what to do

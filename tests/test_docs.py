@@ -116,7 +116,15 @@ def test_code_runs(page: Path, tmp_path: Path) -> None:
         sweeping.finish(tmp_path / "out" / "sweep")
     with contextlib.chdir(tmp_path):
         for block in blocks(page, "python"):
-            exec(compile(block, str(page), "exec"), known)
+            check_runs(block, page, known)
+
+
+def check_runs(block: str, page: Path, known: dict[str, Any]) -> None:
+    """Runs a block after those before it; whatever it raises fails with the block's first line."""
+    try:
+        exec(compile(block, str(page), "exec"), known)
+    except Exception as error:
+        pytest.fail(f"{page.name}, the block that begins '{block.partition(chr(10))[0]}': {error!r}")
 
 
 def test_every_block_has_a_language_that_is_checked() -> None:
@@ -143,7 +151,7 @@ def test_command_lines_are_understood(page: str, words: list[str]) -> None:
         name, *words = words
         assert name in command.commands, f"{page}: no verb '{name}'"
         context, command = typer.Context(command, parent=context, info_name=name), command.commands[name]
-    command.make_context(command.name, list(words), parent=context)
+    assert command.make_context(command.name, list(words), parent=context).args == [], "words that nothing reads"
 
 
 def test_a_wrong_option_is_not_understood() -> None:
@@ -155,7 +163,9 @@ def test_a_wrong_option_is_not_understood() -> None:
 def test_configurations_are_understood() -> None:
     for page in WRITTEN:
         for block in blocks(page, "toml"):
-            ProjectConfig.model_validate({"data": {"name": "bsubtilis_carbon_shift"}, **tomllib.loads(block)})
+            written = tomllib.loads(block)
+            read = ProjectConfig.model_validate({"data": {"name": "bsubtilis_carbon_shift"}, **written})
+            assert read.model_fields_set == {"data", *written}, page.name
 
 
 # -- the API

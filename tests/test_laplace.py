@@ -38,10 +38,10 @@ def model(prior):
 def data(prior, model):
     """Cultures whose readings are what collocation predicts."""
     found = cultures(measured(model, sample=False), prior.center.table, substeps=2)
-    predicted = eqx.filter_jit(collocation_readings)(resolve(model), found, PLAN.settings())[0]
-    for _ in range(30):  # collocation reads the readings: their fixed point
+    predict = eqx.filter_jit(collocation_readings)
+    for _ in range(31):  # collocation reads the readings: their fixed point
+        predicted = predict(resolve(model), nameless(found), PLAN.settings())[0]
         found = dataclasses.replace(found, readings=predicted)
-        predicted = eqx.filter_jit(collocation_readings)(resolve(model), nameless(found), PLAN.settings())[0]
     return found
 
 

@@ -23,7 +23,7 @@ def read(text: str) -> Perturbation:
     return Treatment.parse(text).resolve(TABLE)
 
 
-def close(a: Edits, b: Edits) -> None:
+def check_same(a: Edits, b: Edits) -> None:
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-14, atol=1e-14)
 
@@ -40,13 +40,13 @@ def bateman(since: np.ndarray, ka: float, ke: float) -> np.ndarray:
 
 def test_none_is_the_identity() -> None:
     none = Perturbation.none(TABLE)
-    close(at(none, jnp.asarray(3.0)), at(NONE.resolve(TABLE), jnp.asarray(-3.0)))
+    check_same(at(none, jnp.asarray(3.0)), at(NONE.resolve(TABLE), jnp.asarray(-3.0)))
     some = random_perturbation(TABLE, 1, 10.0)
     for moment in (0.0, 2.5, 7.0):
         time = jnp.asarray(moment)
-        close(at(some.compose(none), time), at(some, time))
-        close(at(none.compose(some), time), at(some, time))
-        close(at(some.pad(7), time), at(some, time))
+        check_same(at(some.compose(none), time), at(some, time))
+        check_same(at(none.compose(some), time), at(some, time))
+        check_same(at(some.pad(7), time), at(some, time))
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000), st.floats(0, 10))
@@ -71,7 +71,7 @@ def test_stack_pads_and_keeps_lanes() -> None:
     for k, lane in enumerate(lanes):
         for moment in (0.5, 1.5, 3.0, 4.5):
             time = jnp.asarray(moment)
-            close(at(jax.tree.map(lambda leaf, k=k: leaf[k], stacked), time), at(lane, time))
+            check_same(at(jax.tree.map(lambda leaf, k=k: leaf[k], stacked), time), at(lane, time))
     with pytest.raises(PinnsimError, match="E_PERTURB_TIME"):
         stacked.pad(1)
 

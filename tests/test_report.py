@@ -123,7 +123,8 @@ def test_numbers_of_a_column_have_equal_decimals_and_undefined_ones_a_dash():
 
 
 def test_tables_without_rows_and_sections_without_content_are_well_formed():
-    Page(Report("t").section("s").table(pd.DataFrame({"a": []}), "c").section("e").verdicts([]).facts({}).to_html())
+    report = Report("t").section("s").table(pd.DataFrame({"a": []}), "c").section("e").verdicts([]).facts({})
+    assert {"s", "a", "c", "e"} <= set(Page(report.to_html()).words)
 
 
 def test_a_score_table_is_shown_by_direction_with_the_model_marked_and_simulated_data_named():

@@ -111,7 +111,7 @@ def test_fates_of_cells(toggle: tuple[anndata.AnnData, np.ndarray]) -> None:
 def test_the_chain_on_cells(toggle: tuple[anndata.AnnData, np.ndarray]) -> None:
     adata, x = toggle
     matrix = adata.obsp["pinnsim_transition"]
-    assert scipy.sparse.issparse(matrix)
+    assert isinstance(matrix, scipy.sparse.csr_matrix)  # what CellRank takes: a matrix of SciPy, rows added up to 1e-12
     np.testing.assert_allclose(np.asarray(matrix.sum(axis=1)).ravel(), 1.0, atol=1e-12)
     model = annotated.fitted(adata, "pinnsim_fit").models[0]
     noise = chemical(system_of(model), SIZE)

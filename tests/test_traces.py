@@ -37,7 +37,7 @@ def once(function):
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`simulate` with its compiled parts refusing a second trace."""
+    """`simulate` with its compiled parts refusing a second trace: they raise, which fails the test."""
     monkeypatch.setattr(many, "_solved", once(many._solved.__wrapped__))
     monkeypatch.setattr(run, "_begin", once(run._begin.__wrapped__))
 
@@ -65,11 +65,14 @@ def test_simulate_is_traced_once(template, kinds) -> None:
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("kind", ["rest", "sample"])
 def test_initial_rules_are_traced_once(template, kind: str) -> None:
+    seen = set()
     for k in range(3):
         rule = (
             AtRest(jnp.full(10, 0.5 + k)) if kind == "rest" else FromSample(jnp.asarray([14.0, 15.0, 16.0]) + 0.1 * k)
         )
-        simulate(randomised(template, k, 0.1, 0.3), [0.0, 5.0 + k], KINDS[k], initial=rule, phases=2)
+        found = simulate(randomised(template, k, 0.1, 0.3), [0.0, 5.0 + k], KINDS[k], initial=rule, phases=2)
+        seen.add(float(found.states[0, -1, 0]))
+    assert len(seen) == 3
 
 
 def test_a_second_shape_is_a_second_trace() -> None:
@@ -81,15 +84,17 @@ def test_a_second_shape_is_a_second_trace() -> None:
 
 
 def test_solve_and_steady_state_are_traced_once(template) -> None:
-    compiled, settled = once(solve), once(steady_state)
+    compiled, settled, seen = once(solve), once(steady_state), set()
     for k, texts in enumerate(KINDS):
         for text in texts:
             kinetics = resolve(randomised(template, k, 0.2, 0.5).kinetics)
             p = Treatment.parse(text).resolve(template.table, phases=2)
             state = jnp.full(10, 0.2 * (k + 1))
             times = jnp.asarray([0.0, 1.0 + k])
-            compiled(kinetics, times, p, state, ODE(10.0 ** (-4 - k)), jnp.asarray(-1.0 * k))
-            settled(kinetics, p, state, jnp.asarray(float(k)))
+            done = compiled(kinetics, times, p, state, ODE(10.0 ** (-4 - k)), jnp.asarray(-1.0 * k))
+            rest = settled(kinetics, p, state, jnp.asarray(float(k)))
+            seen.add((*done.states[-1].tolist(), *rest.state.tolist()))
+    assert len(seen) == sum(map(len, KINDS))
 
 
 @pytest.mark.usefixtures("counted")

@@ -170,7 +170,10 @@ def test_did_you_mean(text: str, hint: str) -> None:
 
 
 def test_knock_out_and_over_expression_at_different_times_agree() -> None:
-    Treatment.parse("MYC=0@0:5, MYC*3@5:10").check(TABLE)
+    one_after_the_other = Treatment.parse("MYC=0@0:5, MYC*3@5:10")
+    one_after_the_other.check(TABLE)
+    assert one_after_the_other.resolve(TABLE, phases=2).phases == 2
+    assert codes("MYC=0@0:5, MYC*3@4:10") == ("E_PERTURB_CONFLICT",)
 
 
 def test_builders_refuse() -> None:

@@ -38,7 +38,7 @@ def transition_matrix(
 
     Good values: see `pinnsim.landscape.transitions`; look at the two columns that are written.
 
-    CellRank reads it by `cellrank.kernels.PrecomputedKernel(adata.obsp["pinnsim_transition"], adata)`.
+    CellRank reads it by `cellrank.kernels.PrecomputedKernel("pinnsim_transition", adata)`.
 
     **Returns** nothing (`copy=True`: a new object). **Writes** `obsp[key_added]`: sparse, row-stochastic;
     `obs[key_added + "_neighbours"]`: how many cells share a row's probability (near 1: the step is too short for these
