@@ -25,10 +25,10 @@ from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.dynamics.structure import Structure, net_change
 from pinnsim.perturbation import Acting, Perturbation
 from pinnsim.shapes import Rates, Scalar, State
-from pinnsim.simulate.method import ODE
-from pinnsim.simulate.result import Outcome
 from pinnsim.simulate.adaptive import Limits, integrate
 from pinnsim.simulate.explicit import Tsitouras
+from pinnsim.simulate.method import ODE
+from pinnsim.simulate.result import Outcome
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.steady import steady_state
