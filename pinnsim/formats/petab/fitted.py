@@ -280,11 +280,10 @@ def _numbers(model: CellModel, prior: ModelPrior | None, names: dict[str, str]) 
         leaves |= {f"basal {gene}": (attrgetter("promoter.basal"), i) for i, gene in enumerate(genes)}
         leaves |= {f"affinity {edge}": (attrgetter("promoter.affinity"), e) for e, edge in enumerate(table.edges)}
         leaves |= {f"hill {edge}": (attrgetter("promoter.hill"), e) for e, edge in enumerate(table.edges)}
+    laws = None if prior is None else (prior.center.kinetics, prior.spread.kinetics)
     for own, (get, place) in leaves.items():
         if own in names:
-            yield _row(
-                names[own], get, place, (model.kinetics, prior and (prior.center.kinetics, prior.spread.kinetics))
-            )
+            yield _row(names[own], get, place, (model.kinetics, laws))
     if not isinstance(promoter, Promoter):
         return
     # Strengths are written as exp(energy), of which the fit's prior is no law that PEtab has.
