@@ -1,4 +1,4 @@
-"""Are PEtab problems computed as the standard says? The official suite, versions 1 and 2.
+"""Are PEtab problems of the official suite, versions 1 and 2, computed as the standard says?
 
     log L, chi-squared, every simulated value, and priors where a case has them, against the suite's own answers
 
