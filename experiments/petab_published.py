@@ -33,7 +33,7 @@ SMOKE: dict[str, Any] = {"published": [], "gradients": 1, "fitted": [], "starts"
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     """Runs the problems of a plan; without them, a small problem of our own, and says so."""
     data, own = companion(__file__, "_development_data"), companion(__file__, "_petab_stand_in")
-    folder, since = data.data_folder("petab"), time.perf_counter()
+    folder = data.data_folder("petab")
     notes: tuple[str, ...] = () if folder is not None else (data.absent("petab"),)
     with tempfile.TemporaryDirectory() as place:
         if folder is None or not plan["published"]:
@@ -42,24 +42,20 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         known = json.loads((folder / "reference_log_likelihood.json").read_text())
         problems = {name: read_petab(folder / name / f"{name}.yaml") for name in plan["published"]}
 
-    def in_time(what: str) -> bool:
-        nonlocal notes
-        good = time.perf_counter() - since <= plan["budget"]
-        if not good:
-            notes = (*notes, f"Not run, the time was up: {what}.")
-        return good
-
     nominal: dict[str, dict[str, float]] = {}
     fits, seconds, slopes = {}, {}, {}
-    for name in plan["fitted"]:
-        if in_time(f"the fits of {name}"):
-            fits[name], seconds[name] = _fitted(problems[name], plan, progress)
     for name in tqdm(plan["published"], desc="published problems", disable=not progress):
         nominal[name] = _at_nominal(problems[name], known[name]["log_likelihood_at_nominal"])
         # A row without a number fails.
         slopes[name] = {"error": math.nan}
-        if in_time(f"the gradient of {name}"):
+        if name in plan["not_differentiated"]:
+            notes = (*notes, f"Not run: the gradient of {name}.")
+        else:
             slopes[name] = gradient_error(problems[name], plan)
+    for name in plan["fitted"]:
+        fits[name], seconds[name] = _fitted(problems[name], plan, progress)
+        if fits[name].interrupted:
+            notes = (*notes, f"Interrupted after {fits[name].rounds} rounds of steps: the fits of {name}.")
     return _told(plan, nominal, slopes, fits, seconds, out, notes)
 
 
