@@ -23,10 +23,16 @@ def test_every_template_passes_the_check(template: Template, tmp_path) -> None:
     assert listing(folder) == before
 
 
-def test_what_cannot_be_read_has_no_template(tmp_path) -> None:
-    refused = call("init", tmp_path / "mine", "--template", "petab")
-    assert (refused.status, refused.err.partition(":")[0]) == (2, "E_USAGE")
-    assert listing(tmp_path) == set()
+def test_a_petab_template_is_a_problem_that_passes_the_check(tmp_path) -> None:
+    pytest.importorskip("libsbml", reason="python-libsbml is not installed (pip install 'pinnsim[sbml]')")
+    pytest.importorskip("yaml", reason="PyYAML is not installed (pip install 'pinnsim[petab]')")
+    called = call("init", tmp_path / "mine", "--template", "petab")
+    assert called.status == 0, called.err
+    checked = call("check", tmp_path / "mine" / "problem.yaml", "--json")
+    assert checked.status == 0, checked.err
+    found = json.loads(checked.out)
+    assert (found["version"], found["measurements"], found["at_rest_first"]) == (2, 32, 2)
+    assert "MADE UP" in (tmp_path / "mine" / "problem.yaml").read_text()
 
 
 def test_the_schema_of_cells_has_every_setting_of_its_template(tmp_path) -> None:

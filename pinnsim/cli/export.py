@@ -31,8 +31,8 @@ def export(
       .nc      NetCDF, and
       .zarr    Zarr: named dimensions and units, for xarray
       .csv     one tidy table: the courses, or the points
-      .yaml    a PEtab problem of a fit, in a new folder: the best start's kinetics in SBML, data, treatments, noise,
-               and fitted numbers; what PEtab cannot say (a neural residual, Student-t noise, ...) is refused
+      .yaml    a PEtab problem of a fit of tables, in a new folder: the best start's kinetics in SBML, data, treatments,
+               noise, and fitted numbers; what PEtab cannot say (a neural residual, Student-t noise, ...) is refused
       (none)   a folder with a tidy table of everything
 
     \b

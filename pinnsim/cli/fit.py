@@ -66,8 +66,8 @@ def fit(
     (fitted.csv), the complete configuration (project.toml) and pictures. Ctrl-C keeps the best so far; the same command
     goes on where it stopped.
 
-    Of a PEtab problem: the problem with fitted numbers (DIR/problem), its parameters, starts and simulation as tables, a
-    picture and fit.json. Starts (20 unless told) are drawn between the bounds; priors do not enter.
+    Of a PEtab problem: the problem with fitted numbers (DIR/problem), its parameters, starts and simulation as tables,
+    a picture and fit.json. Starts (20 unless told) are drawn between the bounds; priors do not enter.
 
     \b
     Examples:

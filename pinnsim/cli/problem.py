@@ -133,7 +133,7 @@ def _show(found: "PetabFit", table: "pd.DataFrame", summary: dict[str, Any], out
     show_table("Parameters of the best start", ("parameter", "fitted", "nominal", "at bound"), rows)
     edge = table["parameter"][table["at_bound"] != ""].tolist()
     if edge:
-        tell(f"{len(edge)} ended at a bound (first: {first(edge)}): the data do not hold them there; look at the bounds.")
+        tell(f"{len(edge)} ended at a bound (first: {first(edge)}); widen it, or let it be known (estimate: false).")
     tell(f"Tables, a picture and {SUMMARY}: {out}")
 
 

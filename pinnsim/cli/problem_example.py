@@ -46,22 +46,26 @@ _PERIODS = {"added": ((0.0, 1.0),), "pulse": ((0.0, 1.0), (4.0, 0.1))}  # from w
 
 def problem_example() -> dict[str, str]:
     """The files of a problem, by name."""
-    parameters = [("parameterId", "lowerBound", "upperBound", "nominalValue", "estimate")]
+    parameters: list[tuple[object, ...]] = [("parameterId", "lowerBound", "upperBound", "nominalValue", "estimate")]
     parameters += [(name, 0.01, 100, 1, "true") for name in _TRUE if name != "translation"]
     # Protein is seen in units of its own, so that translation and the scale are one number to the data.
     parameters += [("translation", 0.01, 100, _TRUE["translation"], "false")]
     parameters += [("scale", 0.1, 1000, 1, "true"), ("noise", 0.01, 1, 0.2, "true")]
-    observables = [
+    observables: list[tuple[object, ...]] = [
         ("observableId", "observableFormula", "noiseFormula", "noiseDistribution"),
         ("rna", "mRNA", "noise", "log-normal"),
         ("fluorescence", "scale * protein", "noise", "log-normal"),
     ]
-    conditions = [("conditionId", "targetId", "targetValue"), ("without", "inducer", 0.1), ("with", "inducer", 1)]
+    conditions: list[tuple[object, ...]] = [
+        ("conditionId", "targetId", "targetValue"),
+        ("without", "inducer", 0.1),
+        ("with", "inducer", 1),
+    ]
     experiments: list[tuple[object, ...]] = [("experimentId", "time", "conditionId")]
     for name, periods in _PERIODS.items():
         experiments += [(name, "-inf", "without")]
         experiments += [(name, f"{time:g}", "with" if level == 1 else "without") for time, level in periods]
-    tables = {
+    tables: dict[str, list[tuple[object, ...]]] = {
         "parameters.tsv": parameters,
         "observables.tsv": observables,
         "measurements.tsv": [("observableId", "experimentId", "time", "measurement"), *_measured()],
@@ -78,10 +82,11 @@ def _measured() -> list[tuple[object, ...]]:
     import numpy as np
     from scipy.linalg import expm
 
-    k, rng, rows = _TRUE, np.random.default_rng(0), []
+    rows: list[tuple[object, ...]] = []
+    k, rng = _TRUE, np.random.default_rng(0)
     flow = np.array([[-k["decay_mRNA"], 0.0], [k["translation"], -k["decay_protein"]]])
     for name, periods in _PERIODS.items():
-        state, rest = np.zeros(2), -np.linalg.solve(flow, [k["transcription"], 0.0])
+        rest = -np.linalg.solve(flow, [k["transcription"], 0.0])
         state = rest * 0.1
         ends = [*(time for time, _ in periods[1:]), np.inf]
         for (start, level), end in zip(periods, ends, strict=True):

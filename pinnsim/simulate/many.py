@@ -29,7 +29,7 @@ from pinnsim.simulate.newton import equations
 from pinnsim.simulate.rosenbrock import Rodas
 from pinnsim.simulate.solve import Solution, solve
 from pinnsim.simulate.stiffness import fastest_rate, is_stiff
-from pinnsim.simulate.switches import events_of
+from pinnsim.simulate.switches import events_of, reads_time
 from pinnsim.tree import named_shapes, replaced
 
 Own = Mapping[str, Array]
@@ -69,7 +69,8 @@ def solve_many(
     stiff = method.stiff
     if stiff is None:
         stiff = method.solver is None and starts_stiff(kinetics, span, perturbation, states, own)
-    return _solved(kinetics, span, perturbation, states, method, own, stiff, moving(perturbation), block, devices)
+    moves = moving(perturbation) or (stiff and reads_time(kinetics))
+    return _solved(kinetics, span, perturbation, states, method, own, stiff, moves, block, devices)
 
 
 def moving(perturbation: Perturbation) -> bool:

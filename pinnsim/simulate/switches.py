@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from pinnsim.dynamics.events import Events
 from pinnsim.dynamics.kinetics import AbstractKinetics
 from pinnsim.dynamics.learned_rate import as_written
+from pinnsim.dynamics.naming import TIME
 from pinnsim.dynamics.rules import RuleSystem
 from pinnsim.errors import PinnsimError
 from pinnsim.parameter import resolve
@@ -48,6 +49,14 @@ def with_own_switches(kinetics: AbstractKinetics, perturbations: Perturbation) -
         return jnp.concatenate([own, jnp.broadcast_to(more, (lanes, *more.shape)).astype(own.dtype)], axis=1)
 
     return jax.tree.map(joined, perturbations, idle)
+
+
+def reads_time(kinetics: AbstractKinetics) -> bool:
+    """Whether a model's rates move with the time alone, as a linearly implicit step must know to keep its order."""
+    kinetics = as_written(kinetics)
+    if not isinstance(kinetics, RuleSystem):
+        return False
+    return not kinetics.running.reached_by([TIME]).isdisjoint(kinetics.rates)
 
 
 @eqx.filter_jit

@@ -98,13 +98,14 @@ def fit_petab(
     method = stiff_method(1e-7, 1e-10, 10_000) if method is None else method
     space = _Space.of(problem)
     draw = np.random.default_rng(seed)
-    moved = draw.uniform(*space.room, (starts, len(lower)))
+    low, high = space.room
+    moved = draw.uniform(low, high, (starts, len(lower)))
     here, redrawn = space.look(moved, method), 0
     for _ in range(_DRAWS):
         lost = np.flatnonzero(~np.isfinite(here.value))
         if not lost.size:
             break
-        moved[lost] = draw.uniform(*space.room, (lost.size, len(lower)))
+        moved[lost] = draw.uniform(low, high, (lost.size, len(lower)))
         redrawn += lost.size
         here = space.look(moved, method)
     if not np.isfinite(here.value).any():
@@ -187,7 +188,7 @@ class _Descent:
     def turn(self) -> None:
         """Tries a step in every lane."""
         settled = self.settled
-        tried = np.array([x if end else self._step(k) for k, (x, end) in enumerate(zip(self.moved, settled, strict=True))])
+        tried = np.array([self.moved[k] if end else self._step(k) for k, end in enumerate(settled)])
         there = self.space.look(tried, self.method)
         better = (there.value < self.here.value) & ~settled
         gained = np.where(better, self.here.value - there.value, 0.0)

@@ -1,4 +1,4 @@
-"""A fit of gene kinetics as a PEtab problem (version 2): its kinetics in SBML, and data, treatments and noise as tables.
+"""A fit of gene kinetics as a PEtab problem (version 2): its kinetics in SBML; data, treatments and noise as tables.
 
     culture (condition, replicate)   -> an experiment, with the state that the fit starts it from
     switches of a treatment          -> periods, each a condition of the model's signals, factors, drives, activities
@@ -13,14 +13,16 @@ variants, noise other than normal and log-normal. Effects of signals are numbers
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
 
 from pinnsim.data import Dataset
 from pinnsim.dynamics.gene_kinetics import GeneKinetics
+from pinnsim.dynamics.regulation import Promoter
 from pinnsim.errors import PinnsimError, Problems
 from pinnsim.fit import FitPlan, cultures
 from pinnsim.fit.cultures import Cultures
@@ -106,14 +108,15 @@ def _observables(cell: CellModel, names: dict[str, str]) -> _Seen:
     if not isinstance(likelihood, Gaussian | LogNormal):
         raise PinnsimError.of(
             "E_PETAB_UNSUPPORTED",
-            f"The fit's likelihood is {type(likelihood).__name__}, which PEtab does not have (it has normal, log-normal "
-            "and laplace); fit with [model.likelihood] kind = \"gaussian\" or \"lognormal\" to write it.",
+            f"The fit's likelihood is {type(likelihood).__name__}, which PEtab does not have; fit with kind = "
+            "'gaussian' or 'lognormal' in [model.likelihood] to write it.",
         )
     genes = cell.table.genes
     labels = tuple(_unique(genes))
     layer = cell.kinetics.mature_layer
     sd = np.broadcast_to(np.asarray(likelihood.sd), (len(genes),))
-    rows, numbers = [], {}
+    rows: list[Row] = []
+    numbers: dict[str, float] = {}
     for i, (gene, label) in enumerate(zip(genes, labels, strict=True)):
         amount = names.get(f"{gene}.{layer}", "")
         formula, own = _formula(readout, i, amount, label)
@@ -214,9 +217,7 @@ def _experiments(
                 for target, value in values.items()
             ]
             time = "-inf" if np.isneginf(stretch.start) else repr(stretch.start)
-            experiments.append(
-                {"experimentId": label, "time": time, "conditionId": condition if values else ""}
-            )
+            experiments.append({"experimentId": label, "time": time, "conditionId": condition if values else ""})
     return conditions, experiments, labels
 
 
@@ -247,7 +248,8 @@ def _measurements(
     genes: tuple[str, ...], data: Cultures, plan: FitPlan, seen: _Seen, labels: tuple[str, ...]
 ) -> list[Row]:
     counts, own = np.asarray(scored_readings(data, plan.settings())), np.asarray(data.measured_sd)
-    times, values, rows = np.asarray(data.times), np.asarray(data.readings), []
+    times, values = np.asarray(data.times), np.asarray(data.readings)
+    rows: list[Row] = []
     for c, t, g in np.argwhere(counts).tolist():
         value = float(values[c, t, g])
         sd = float(own[c, t, g]) / (value if seen.relative else 1.0)
@@ -267,61 +269,60 @@ def _numbers(model: CellModel, prior: ModelPrior | None, names: dict[str, str]) 
     """The kinetics' numbers that a fit moves."""
     kinetics: GeneKinetics = model.kinetics
     table, genes = kinetics.table, kinetics.table.genes
-    rates = {
-        "transcription": lambda k: k.synthesis,
-        "splicing": lambda k: k.splicing,
-        "decay": lambda k: k.decay,
-        "translation": lambda k: k.translation,
-        "protein_decay": lambda k: k.protein_decay,
-    }
     leaves: dict[str, tuple[Callable[[Any], Any], int]] = {}
     for own in table.reactions:
         kind, _, gene = own.partition(":")
-        leaves[f"rate {own}"] = rates[kind], genes.index(gene)
-    if hasattr(kinetics.promoter, "basal"):
-        leaves |= {f"basal {gene}": (lambda k: k.promoter.basal, i) for i, gene in enumerate(genes)}
-        for e, edge in enumerate(table.edges):
-            leaves[f"affinity {edge}"] = (lambda k: k.promoter.affinity), e
-            leaves[f"hill {edge}"] = (lambda k: k.promoter.hill), e
+        leaves[f"rate {own}"] = attrgetter("synthesis" if kind == "transcription" else kind), genes.index(gene)
     hidden = table.species[kinetics.abundances :]
-    leaves |= {f"tau {own}": (lambda k: k.hidden.tau, i) for i, own in enumerate(hidden)}
+    leaves |= {f"tau {own}": (attrgetter("hidden.tau"), i) for i, own in enumerate(hidden)}
+    promoter = resolve(model).kinetics.promoter
+    if isinstance(promoter, Promoter):
+        leaves |= {f"basal {gene}": (attrgetter("promoter.basal"), i) for i, gene in enumerate(genes)}
+        leaves |= {f"affinity {edge}": (attrgetter("promoter.affinity"), e) for e, edge in enumerate(table.edges)}
+        leaves |= {f"hill {edge}": (attrgetter("promoter.hill"), e) for e, edge in enumerate(table.edges)}
+    laws = None if prior is None else (prior.center.kinetics, prior.spread.kinetics)
     for own, (get, place) in leaves.items():
         if own in names:
-            yield _row(names[own], lambda tree, get=get: get(tree.kinetics), place, model, prior)
+            yield _row(names[own], get, place, (model.kinetics, laws))
+    if not isinstance(promoter, Promoter):
+        return
     # Strengths are written as exp(energy), of which the fit's prior is no law that PEtab has.
+    spread: Any = None if prior is None else prior.spread.kinetics.promoter
     for e, edge in enumerate(table.edges):
-        if f"omega {edge}" in names:
-            value = float(np.exp(np.asarray(resolve(model).kinetics.promoter.energy())[e]))
-            moved = prior is None or float(np.asarray(prior.spread.kinetics.promoter.strength)[e]) > 0
-            low, high = (1.0, max(value * _FOLD, 1.0)) if value > 1 else (min(value / _FOLD, 1.0), 1.0)
-            yield _plain(names[f"omega {edge}"], value, low, high, moved)
+        value = float(np.exp(np.asarray(promoter.energy())[e]))
+        moved = spread is None or float(np.asarray(spread.strength)[e]) > 0
+        low, high = (1.0, max(value * _FOLD, 1.0)) if value > 1 else (min(value / _FOLD, 1.0), 1.0)
+        yield _plain(names[f"omega {edge}"], value, low, high, moved)
 
 
 def _seen_numbers(cell: CellModel, prior: ModelPrior | None, seen: _Seen) -> Iterator[Row]:
     """Numbers of observables."""
+    laws = None if prior is None else (prior.center.observation.readout, prior.spread.observation.readout)
     for name, value in seen.numbers.items():
         kind, _, label = name.partition("_")
         if kind == "sd":
             yield _plain(name, value, value / _FOLD, value * _FOLD, False)
             continue
-        place = seen.labels.index(label)
-        yield _row(name, lambda tree, kind=kind: getattr(tree.observation.readout, kind), place, cell, prior, value)
+        yield _row(name, attrgetter(kind), seen.labels.index(label), (cell.observation.readout, laws))
 
 
-def _row(
-    name: str, get: Callable[[Any], Any], place: int, model: CellModel, prior: ModelPrior | None, value: float | None = None
-) -> Row:
+_Parts: TypeAlias = "tuple[Any, tuple[Any, Any] | None]"
+"""A part of a model; of its prior's centre and spread."""
+
+
+def _row(name: str, get: Callable[[Any], Any], place: int, parts: _Parts) -> Row:
     """A parameter's row, with bounds by its kind and the fit's prior."""
+    part, prior = parts
 
     def entry(array: Any) -> float:
         array = np.asarray(array)
         return float(array.ravel()[place] if array.size > 1 else array.ravel()[0])
 
-    here = entry(get(resolve(model))) if value is None else value
+    here = entry(get(resolve(part)))
     if prior is None:
         low, high = (here / _FOLD, here * _FOLD) if here > 0 else (here - _ROOM, here + _ROOM)
         return _plain(name, here, low, high, True)
-    center, spread = get(prior.center), get(prior.spread)
+    center, spread = (get(one) for one in prior)
     positive = isinstance(center, Positive)
     if isinstance(center, AbstractParameter) and not positive:
         if not isinstance(center, Interval):
@@ -368,9 +369,7 @@ def _text(rows: list[Row]) -> str:
 
 def _grouping(tables: dict[str, list[Row]], model: CellModel, dataset: Dataset) -> str:
     kind = "made up" if dataset.simulated else "measured"
-    files = "".join(
-        f"{name.removesuffix('s')}_files: [{name}.tsv]\n" for name, rows in tables.items() if rows
-    )
+    files = "".join(f"{name.removesuffix('s')}_files: [{name}.tsv]\n" for name, rows in tables.items() if rows)
     return (
         f"# A fit of pinnsim: {len(model.table.genes)} genes, readings {kind}; time in {model.kinetics.time_unit}.\n"
         "# nominalValue is what was fitted. A culture starts from the state that its first sample shows, by number.\n"

@@ -11,6 +11,7 @@ experiments, and every number of the parameter table is an array leaf.
 
 import dataclasses
 import math
+from collections.abc import Collection
 from typing import Any
 
 from pinnsim.dynamics.naming import TIME, amount_of
@@ -108,14 +109,7 @@ def petab_system(model: Plain, tables: Tables, alias: dict[str, str], problems: 
     if rules is None:
         return None
     known = rules.running.position
-    for target, tree in later:
-        for name in dict.fromkeys(names_in(tree)):
-            if name not in known:
-                problems.add(
-                    "E_PETAB_INVALID",
-                    f"The value of '{target}' needs '{name}', which is nothing that the "
-                    f"problem has{did_you_mean(name, known)}.",
-                )
+    _all_known(later, known, problems)
     if problems:
         return None
     reads = tuple(dict.fromkeys(name for _, tree in later for name in names_in(tree)))
@@ -210,11 +204,16 @@ def _known(first: list[tuple[str, Tree]], model: Plain, problems: Problems) -> N
         *(item["id"] for kind in ("compartments", "species", "parameters", "reactions") for item in model[kind]),
     }
     names |= {side["id"] for reaction in model["reactions"] for side in reaction["sides"] if side["id"] is not None}
-    for target, tree in first:
+    _all_known(first, names, problems)
+
+
+def _all_known(changes: list[tuple[str, Tree]], known: Collection[str], problems: Problems) -> None:
+    """Notes names in values of conditions that are none of these."""
+    for target, tree in changes:
         for name in dict.fromkeys(names_in(tree)):
-            if name not in names:
+            if name not in known:
                 problems.add(
                     "E_PETAB_INVALID",
                     f"The value of '{target}' needs '{name}', which is nothing that the "
-                    f"problem has{did_you_mean(name, names)}.",
+                    f"problem has{did_you_mean(name, known)}.",
                 )
