@@ -31,7 +31,7 @@ QUICK = --xla_backend_optimization_level=0 $(shell $(BIN)/python -c '$(OLDER)')
 FOR_TESTS = NPROC=1 OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 XLA_FLAGS="$(ONE_THREAD) $(QUICK) $(XLA_FLAGS)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage test-312 lint format notebooks notebooks-full docs dist clean
+.PHONY: help demo test test-312 lint format notebooks notebooks-full docs dist clean
 .DELETE_ON_ERROR:
 
 help:  ## show this list
@@ -40,13 +40,9 @@ help:  ## show this list
 demo: $(VENV)/.core  ## fit, score, perturb and draw the embedded example (about 3 minutes once installed)
 	$(BIN)/pinnsim demo $(DEMO)
 
-test: $(VENV)/.dev  ## run all tests
-	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=0 --durations=20 $(PYTEST)
-
-# Apart: under Python 3.11 the tracer of coverage makes JAX trace 2.2 times as long (measured: 16.8 s of CPU instead of 7.4 for
-# the gradient of one small fit), and tracing is about half of what tests do.
-coverage:  ## run all tests and say which lines they reach
-	$(MAKE) test PYTEST="--cov --cov-report=term $(PYTEST)"
+test: $(VENV)/.dev  ## run all tests, and show which lines they reach
+	$(FOR_TESTS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart=0 \
+	    --reached --durations=20 $(PYTEST)
 
 test-312:  ## run the fast tests under Python 3.12, in an environment of its own
 	@python=$$($(FIND_312)); \
@@ -76,7 +72,7 @@ dist: $(VENV)/.dev  ## build the wheel and the sdist into dist/ and check what i
 	$(BIN)/python .ci/check_dist.py $(DIST)
 
 clean:  ## remove environments, caches and builds
-	rm -rf .venv .venv-312 dist build .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-312 dist build .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
