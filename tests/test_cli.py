@@ -268,7 +268,7 @@ def test_the_toggle_stays_at_rest_and_is_flipped_by_a_long_drive(tmp_path):
     called = call("simulate", "toggle_switch", *line, "-o", out, "--picture", tmp_path / "toggle.png")
     assert called.status == 0, called.err
     assert (tmp_path / "toggle.png").read_bytes().startswith(b"\x89PNG")
-    assert course_panels(read_courses(load_simulation(out)))[0].get_ylabel() == "relative abundance"
+    assert course_panels(read_courses(load_simulation(out)))[0].get_ylabel() == "reading (instrument's unit)"
     tree = opened(out)
     assert tree["outcome"].values.tolist() == [0, 0, 0]
     ends = tree["species/abundance"].isel(time=-1).values
