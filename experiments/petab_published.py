@@ -192,7 +192,7 @@ def _picture(
         place.set_yscale("symlog", linthresh=1e-2)
         place.axhline(1e-3, color="black", lw=0.8, ls=":")
         place.set_xlabel("start, best first")
-        place.set_ylabel("-log L less the published one, + 0.001 (nats)")
+        place.set_ylabel("excess of -log L + 0.001 (nats)")
         place.set_title(name.partition("_")[0], fontsize="medium")
     return figure
 
