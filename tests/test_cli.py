@@ -16,7 +16,7 @@ import typer
 import xarray as xr
 from command_line import ONE_CONDITION, call, listing, write_project
 
-from pinnsim import __version__, demo, doctor, experiment, shelf
+from pinnsim import __version__, demo, doctor, shelf
 from pinnsim.cli.app import app
 from pinnsim.cli.arguments import read_times
 from pinnsim.cli.courses import course_panels, read_courses
@@ -387,11 +387,6 @@ def test_an_experiment_is_listed_and_run_at_either_size(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "two" / "two.json").read_text())["metrics"] == {"size": 1}
     assert call("experiment", "two", "--out", tmp_path / "full").status == 0
     assert json.loads((tmp_path / "full" / "two.json").read_text())["metrics"] == {"size": 9}
-
-
-def test_experiments_of_the_checkout_can_be_loaded():
-    for name in shelf.experiments():
-        assert callable(experiment.load_experiment(name).run)
 
 
 def test_the_demo_is_given_its_folder_size_and_progress(tmp_path, monkeypatch):
