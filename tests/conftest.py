@@ -31,9 +31,16 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 _MANY_MAPS, _TOO_MANY_MAPS = 15_000, 30_000
 _LONG = 1.0  # seconds
 
-# A first example pays for a compilation, so time per example says nothing; every run draws the same examples, so that a
-# failure can be repeated.
-hypothesis.settings.register_profile("pinnsim", deadline=None, derandomize=True, max_examples=25, database=None)
+# A first example pays for a compilation, and any may wait for a processor, so time says nothing; every run draws the
+# same examples, so that a failure can be repeated.
+hypothesis.settings.register_profile(
+    "pinnsim",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("pinnsim")
 
 
