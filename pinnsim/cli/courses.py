@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NAMES, _LANES = 6, 12
 _SHARE, _DEVIATIONS = (0.05, 0.95), 1.6449
 _TOLD = ("model", "method", "size", "cells", "seed", "dt", "rtol", "begins", "data", "condition")
+_FLAT = 0.02  # of what is read: a panel is at least twice as high, or rounding would fill it
 _CAPTIONS = {
     "course": "Simulated courses of what changed most; bands are the range of an ensemble's members.",
     "cells": "Means of sampled cells of what changed or spread most; bands hold 90 % of the cells.",
@@ -174,12 +175,17 @@ def course_panels(courses: Courses) -> "list[Axes]":
             ax.set_visible(number < len(shown))
         for number, (ax, g) in enumerate(zip(axes.flat, shown, strict=False)):
             for k, lane in enumerate(courses.lanes):
-                color, dash = CYCLE[k % len(CYCLE)], dashes[(k // len(CYCLE)) % len(dashes)]
+                color, dash = CYCLE[k % len(CYCLE)], dashes[k % len(dashes)]
                 label = textwrap.shorten(lane, 80, placeholder=" …")
                 ax.plot(times, middle[k, :, g], color=color, linestyle=dash, label=label)
                 if banded:
                     ax.fill_between(times, low[k, :, g], high[k, :, g], color=color, alpha=0.2, linewidth=0)
             ax.set_title(courses.names[g], fontstyle="italic", fontsize=9)
+            ax.ticklabel_format(axis="y", useOffset=False)
+            room = _FLAT * max(abs(lowest_values[g]), abs(highest_values[g]))
+            if highest_values[g] - lowest_values[g] < room:
+                middle_value = (highest_values[g] + lowest_values[g]) / 2
+                ax.set_ylim(middle_value - room, middle_value + room)
             if number >= len(shown) - columns:
                 ax.set_xlabel(with_unit("time", unit))
                 ax.tick_params(labelbottom=True)
