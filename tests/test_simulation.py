@@ -42,6 +42,14 @@ def test_a_simulation_comes_back_as_it_was(path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+def test_no_texts_at_all_come_back_as_none(path):
+    none = tree().to_dataset().assign(along=("crossing", np.array([], dtype=object)))
+    save_simulation(path, none)
+    loaded = load_simulation(path).to_dataset()
+    assert loaded["along"].dtype.kind in "UT"
+    assert loaded.sizes["crossing"] == 0
+
+
 def test_an_older_one_is_replaced(path):
     save_simulation(path, tree().isel(lane=[0]))
     assert load_simulation(path).sizes["lane"] == 1

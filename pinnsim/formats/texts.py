@@ -17,7 +17,10 @@ def in_memory(simulation: xr.DataTree | xr.Dataset, text: type) -> xr.DataTree:
         texts: dict[Hashable, tuple] = {
             name: (
                 variable.dims,
-                np.array(variable.values.tolist(), dtype=text).reshape(variable.shape),
+                # xarray takes an empty array of objects for one of numbers.
+                np.array(variable.values.tolist(), dtype=text if variable.size else np.dtypes.StringDType()).reshape(
+                    variable.shape
+                ),
                 variable.attrs,
             )
             for name, variable in dataset.variables.items()
