@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 EFFECTS, SYNERGIES, TRIPLES, FATES, SUMMARY = "effects.csv", "synergies.csv", "triples.csv", "fates.csv", "screen.json"
 MAP, RANKING = "synergies.png", "ranking.png"
-_ROUNDING = 1e-12
 _SHOWN = {
     "Effects": ("perturbation", "valley", "fate", "downstream", "readout", "log2 fold"),
     "Doubles, against what their singles do": (
@@ -132,17 +131,11 @@ def screen(
     if not as_json:
         for (title, columns), table in zip(_SHOWN.items(), tables.values(), strict=True):
             if len(table):
-                rows = table.head(top)[list(columns)].to_numpy().tolist()
-                show_table(title, columns, [[_without_rounding(cell) for cell in row] for row in rows])
+                show_table(title, columns, table.head(top)[list(columns)].to_numpy().tolist())
         tell(found.describe())
     if out is not None:
         _write(out, model, found, tables)
         tell(f"Written: {out}")
-
-
-def _without_rounding(cell: Any) -> Any:
-    """What differs from 0 by rounding alone is shown as 0."""
-    return 0.0 if isinstance(cell, float) and abs(cell) < _ROUNDING else cell
 
 
 def _tables(found: "Screen") -> "dict[str, pd.DataFrame]":

@@ -62,7 +62,7 @@ def synergy_map(
     kept = np.sort(np.argsort(-(size + size.T).max(axis=1), kind="stable")[:top])
     values, leaves, upper = (a[np.ix_(kept, kept)] for a in (values, leaves, upper))
     side = max(0.24 * len(kept) + 2.2, 4.2)
-    ax = new_axes(ax, (side + 1.6, side))
+    ax = new_axes(ax, (side + 1.8, side))
     for part, colours, name in (
         (upper, DIVERGING, "multiplicative, above (log2)"),
         (upper.T, _OTHER, "additive, below (share of the unperturbed level)"),
@@ -72,7 +72,10 @@ def synergy_map(
         limit = max(
             float(np.nanquantile(np.abs(shown.filled(np.nan)), 0.99, method="higher")) if shown.count() else 0.0, 1e-3
         )
-        image = ax.imshow(shown, cmap=mpl.colormaps[colours], vmin=-limit, vmax=limit, interpolation="nearest")
+        # Where the aspect is fixed, the layout does not see labels beside it.
+        image = ax.imshow(
+            shown, cmap=mpl.colormaps[colours], vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto"
+        )
         beyond = "both" if shown.count() and float(np.abs(shown).max()) > limit else "neither"
         bar = ax.figure.colorbar(image, ax=ax, fraction=0.035, pad=0.02, extend=beyond)
         bar.set_label(name)
@@ -139,6 +142,6 @@ def ranked_intervals(
     seen = [term for term in _COLOURS if term in set(terms)]
     if seen:
         handles = [Line2D([], [], linestyle="", marker=_MARKERS[t], color=_COLOURS[t], label=t) for t in seen]
-        ax.legend(handles=handles, loc="best")
+        ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), title="interaction", frameon=False)
     ax.set_title(f"{title} (simulated)" if simulated else title)
     return ax

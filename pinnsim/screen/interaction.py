@@ -33,6 +33,7 @@ import numpy as np
 
 Expectation = Literal["multiplicative", "additive"]
 EXPECTATIONS: tuple[Expectation, ...] = ("multiplicative", "additive")
+_ROUNDING = 1e-13  # effects are of order 1
 NO, SYNTHETIC, MASKING, SYNERGISTIC, BUFFERING, ANTAGONISTIC = (
     "none",
     "synthetic",
@@ -64,20 +65,25 @@ def effect(level: np.ndarray, base: np.ndarray, floor: np.ndarray, expectation: 
             found = np.log2((np.maximum(level, 0.0) + floor) / (np.maximum(base, 0.0) + floor))
         else:
             found = (level - base) / (base + floor)
-    return np.where(np.isfinite(found), found, np.nan)
+    return _settled(np.where(np.isfinite(found), found, np.nan))
+
+
+def _settled(found: np.ndarray) -> np.ndarray:
+    """What rounding alone leaves is 0."""
+    return np.where(np.abs(found) < _ROUNDING, 0.0, found)
 
 
 def of_two(ab: np.ndarray, singles: Sequence[np.ndarray]) -> np.ndarray:
     """eps_ab of effects, all of one shape. **Arguments:** `singles`: those of a and b."""
     a, b = singles
-    return ab - a - b
+    return _settled(ab - a - b)
 
 
 def of_three(abc: np.ndarray, pairs: Sequence[np.ndarray], singles: Sequence[np.ndarray]) -> np.ndarray:
     """eps_abc of effects, what is left when all pairs are known. **Arguments:** `pairs`: ab, ac, bc; `singles`: a, b,
     c."""
     (ab, ac, bc), (a, b, c) = pairs, singles
-    return abc - ab - ac - bc + a + b + c
+    return _settled(abc - ab - ac - bc + a + b + c)
 
 
 def terms(ab: np.ndarray, singles: Sequence[np.ndarray], threshold: float) -> np.ndarray:
