@@ -80,6 +80,21 @@ def test_a_written_fit_has_the_likelihood_of_its_noise(written):
     assert len(rates) == len(resolve(model).kinetics.table.reactions)
 
 
+def test_errors_in_proportion_to_the_reading_are_written(written, tmp_path):
+    model, data, _ = written
+    genes = len(model.table.genes)
+    noise = LikelihoodConfig(kind="combined", sd=0.1, least=0.3)
+    linear = observation_of(ReadoutConfig(kind="linear", scale=8.0, background=1.0), noise, genes)
+    model = eqx.tree_at(lambda m: m.observation, model, linear)
+    problem = read_petab(write_fit(model, data, PLAN, tmp_path / "problem"), isolated=False)
+    table = cultures(data, model.table)
+    scored = np.asarray(scored_readings(table, PLAN.settings()))
+    simulated = problem.simulate()["simulation"].to_numpy()
+    width = np.sqrt((0.1 * simulated) ** 2 + 0.3**2)
+    expected = stats.norm(simulated, width).logpdf(np.asarray(table.readings)[scored]).sum()
+    assert problem.log_likelihood() == pytest.approx(expected, rel=1e-9)
+
+
 def test_what_petab_cannot_say_is_refused(written, tmp_path):
     model, data, _ = written
     gene, genes = model.table.genes[0], len(model.table.genes)

@@ -30,7 +30,7 @@ from pinnsim.fit.objective import scored_readings, start_of
 from pinnsim.formats.sbml.write import identifier, write_sbml
 from pinnsim.model import CellModel, ModelPrior
 from pinnsim.observation.censored import LogNormal
-from pinnsim.observation.likelihood import Gaussian
+from pinnsim.observation.likelihood import Combined, Gaussian
 from pinnsim.observation.readout import ArrayReadout, CycleReadout, IdentityReadout, LinearReadout
 from pinnsim.parameter import AbstractParameter, Interval, Positive, resolve
 from pinnsim.perturbation import Edits, Perturbation
@@ -105,27 +105,31 @@ class _Seen(NamedTuple):
 
 def _observables(cell: CellModel, names: dict[str, str]) -> _Seen:
     readout, likelihood = cell.observation.readout, cell.observation.likelihood
-    if not isinstance(likelihood, Gaussian | LogNormal):
+    if not isinstance(likelihood, Gaussian | LogNormal | Combined):
         raise PinnsimError.of(
             "E_PETAB_UNSUPPORTED",
             f"The fit's likelihood is {type(likelihood).__name__}, which PEtab does not have; fit with kind = "
-            "'gaussian' or 'lognormal' in [model.likelihood] to write it.",
+            "'gaussian', 'combined' or 'lognormal' in [model.likelihood] to write it.",
         )
     genes = cell.table.genes
     labels = tuple(_unique(genes))
     layer = cell.kinetics.mature_layer
-    sd = np.broadcast_to(np.asarray(likelihood.sd), (len(genes),))
+    kinds = ("share", "least") if isinstance(likelihood, Combined) else ("sd",)
+    errors = {kind: np.broadcast_to(np.asarray(getattr(likelihood, kind)), (len(genes),)) for kind in kinds}
     rows: list[Row] = []
     numbers: dict[str, float] = {}
     for i, (gene, label) in enumerate(zip(genes, labels, strict=True)):
         amount = names.get(f"{gene}.{layer}", "")
         formula, own = _formula(readout, i, amount, label)
-        numbers |= own | {f"sd_{label}": float(sd[i])}
+        numbers |= own | {f"{kind}_{label}": float(values[i]) for kind, values in errors.items()}
+        spread = f"sd_{label}^2"
+        if isinstance(likelihood, Combined):
+            spread = f"(share_{label} * ({formula}))^2 + least_{label}^2"
         rows.append(
             {
                 "observableId": f"reading_{label}",
                 "observableFormula": formula,
-                "noiseFormula": f"sqrt(sd_{label}^2 + own_{label}^2)",
+                "noiseFormula": f"sqrt({spread} + own_{label}^2)",
                 "noiseDistribution": "log-normal" if isinstance(likelihood, LogNormal) else "normal",
                 "noisePlaceholders": f"own_{label}",
             }
@@ -300,7 +304,7 @@ def _seen_numbers(cell: CellModel, prior: ModelPrior | None, seen: _Seen) -> Ite
     laws = None if prior is None else (prior.center.observation.readout, prior.spread.observation.readout)
     for name, value in seen.numbers.items():
         kind, _, label = name.partition("_")
-        if kind == "sd":
+        if kind in ("sd", "share", "least"):
             yield _plain(name, value, value / _FOLD, value * _FOLD, False)
             continue
         yield _row(name, attrgetter(kind), seen.labels.index(label), (cell.observation.readout, laws))
