@@ -22,7 +22,7 @@ from pinnsim.landscape.proportion import proportion_interval
 from pinnsim.landscape.relief import Relief, relief_of_cells, relief_of_grid
 from pinnsim.model import CellModel
 from pinnsim.simulate import Langevin
-from pinnsim.treatment import Treatment, as_treatment
+from pinnsim.treatment import Treatment, as_treatment, overexpress
 
 HEIGHTS = ("cells", "model")
 
@@ -143,7 +143,7 @@ def fate(
     states = states_of(adata, model, key)[asked]
     omega = float(record.entry(adata, key)["params"]["size"]) if size is None else float(size)
     # A factor of 1 is a push that does nothing.
-    template = acting if str(acting) != "none" else f"{model.table.genes[0]}*1"
+    template = acting if str(acting) != "none" else overexpress(model.table.genes[0], fold=1.0)
     found = fate_probabilities(
         model,
         states,
