@@ -156,6 +156,8 @@ def _told(
                 "redrawn": fit.redrawn,
                 "rounds": fit.rounds,
                 "settled": int(fit.settled.sum()),
+                "best without hops": fit.alone,
+                "hops": fit.hops,
                 "seconds": seconds[name],
                 "starts within 0.1 of the best": fit.reached(),
             }
