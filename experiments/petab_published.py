@@ -29,6 +29,12 @@ from pinnsim.plot import save
 
 SMOKE: dict[str, Any] = {"published": [], "gradients": 1, "fitted": [], "starts": 2, "gradient_rtol": 1e-9}
 
+CHOSEN = (
+    "The optimiser's bound of a step, a tenth of the room, was chosen among 0.03 to 0.2 on Elowitz from starts of seed "
+    "1, after a look at seed 7; the rule that gives hops up after a run of seed 7. One set of settings serves all "
+    "problems."
+)
+
 
 def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
     """Runs the problems of a plan; without them, a small problem of our own, and says so."""
@@ -56,7 +62,7 @@ def run(plan: dict[str, Any], out: Path, progress: bool = True) -> Findings:
         fits[name], seconds[name] = _fitted(problems[name], plan, progress)
         if fits[name].interrupted:
             notes = (*notes, f"Interrupted after {fits[name].rounds} rounds of steps: the fits of {name}.")
-    return _told(plan, nominal, slopes, fits, seconds, out, notes)
+    return _told(plan, nominal, slopes, fits, seconds, out, (*notes, CHOSEN))
 
 
 def _at_nominal(problem: PetabProblem, expected: float) -> dict[str, float]:
@@ -156,6 +162,8 @@ def _told(
                 "redrawn": fit.redrawn,
                 "rounds": fit.rounds,
                 "settled": int(fit.settled.sum()),
+                "best without hops": fit.alone,
+                "hops": fit.hops,
                 "seconds": seconds[name],
                 "starts within 0.1 of the best": fit.reached(),
             }

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from pinnsim.errors import PinnsimError
-from pinnsim.formats.petab.fit import fit_petab
+from pinnsim.formats.petab.fit import _Descent, _Look, fit_petab
 from pinnsim.formats.petab.math import read_math
 from pinnsim.formats.petab.noise import log_density, log_prior
 from pinnsim.formats.petab.problem import read_petab, stiff_method
@@ -259,6 +259,37 @@ def test_a_fit_finds_what_made_the_data(tmp_path):
     found = fit_petab(read_petab(path, isolated=False), 2, method=stiff_method(1e-8, 1e-10), progress=False)
     np.testing.assert_allclose(found.best, [0.3, 2.5], rtol=1e-5)
     assert found.objective[0] <= found.objective[1]
+
+
+def waves(moved):
+    """sum 1 - cos(2 pi x) + x^2 / 20: a valley at every whole number, the deepest at 0."""
+    value = np.sum(1 - np.cos(2 * np.pi * moved) + moved**2 / 20, axis=1)
+    slope = 2 * np.pi * np.sin(2 * np.pi * moved) + moved / 10
+    bend = np.abs(4 * np.pi**2 * np.cos(2 * np.pi * moved)) + 0.1
+    return _Look(value, slope, bend[:, :, None] * np.eye(2))
+
+
+def test_starts_settle_in_small_steps_and_hops_go_from_the_best_to_a_better_valley():
+    draw = np.random.default_rng(3)
+    begin = draw.uniform(1.6, 3.9, (16, 2))
+    descent = _Descent(waves, np.array([[-4.0, -4.0], [4.0, 4.0]]), begin, waves(begin), draw)
+    alone = None
+    for _ in range(2000):
+        if descent.over:
+            break
+        before, free = descent.moved.copy(), descent.settled.copy()
+        descent.turn()
+        going = ~free & ~descent.settled
+        assert np.all(np.abs(descent.moved - before)[going] <= 0.1 * 8 + 1e-12)
+        if alone is None and descent.settled.all():
+            alone = descent.places.copy()
+    assert descent.over
+    # The deepest valleys are two and more away from all starts; those that were not the best stay where they settled.
+    assert descent.alone > 0.2
+    assert np.min(descent.ends) < 0.051
+    kept = np.argsort(descent.ends)[1:]
+    assert np.all(np.abs(descent.places[kept] - alone[kept]) < 1e-9)
+    np.testing.assert_allclose(waves(descent.places).value, descent.ends)
 
 
 def test_formulas_have_the_words_of_petab():

@@ -113,6 +113,8 @@ def _summary(file: Path, problem: "PetabProblem", found: "PetabFit", seed: int) 
         "starts": len(found.objective),
         "starts_within_0.1_of_the_best": found.reached(),
         "starts_drawn_again": found.redrawn,
+        "objective_without_hops": found.alone,
+        "hops": found.hops,
         "interrupted": found.interrupted,
         "seed": seed,
         "versions": versions(),
