@@ -118,7 +118,7 @@ def _check_names(
                 f"`obs` has no column '{key}'{did_you_mean(key, columns)}; it has {first(columns, 8)}.",
             )
     if size_factors in columns and data.obs[size_factors].dtype.kind not in "biuf":
-        problems.add("E_DATA_TYPE", f"Size factors in `obs` column '{size_factors}' are not numbers.")
+        problems.add("E_DATA_TYPE", f"`obs` column '{size_factors}' holds no numbers; name another, or 'total'.")
     names = {str(name) for name in data.var_names}
     missing = [gene for gene in genes or () if gene not in names]
     if missing:
